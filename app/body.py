@@ -1,0 +1,102 @@
+"""The body of a request as the layers below receive it: counted against its limit, given up when it comes too slowly."""
+
+import asyncio
+import time
+
+from starlette.types import Message, Receive
+
+from app.errors import BodyTimeoutError, BodyTooLargeError, MalformedError, UnsupportedTypeError
+from worker.settings import Settings
+
+BODY_RATE = 50_000  # bytes a second that a body must reach on average after its first `body_seconds`
+MULTIPART_ALLOWANCE = 64 * 1024  # bytes of boundaries, part headers and small fields around one file
+SMALL_REST = 64 * 1024  # what a server has in its buffers anyway: no reason to close the connection
+LINGER_BYTES = 256 * 1024  # of a refused body are read and dropped, so that the client gets to read the answer
+LINGER_SECONDS = 1.0
+
+
+def body_limit(settings: Settings, method: str, path: str) -> int:
+    """Return the most bytes that the body of such a request may have."""
+    if method == "POST" and path in ("/datasets", "/models"):
+        return settings.max_archive_bytes + MULTIPART_ALLOWANCE
+    if method == "POST" and path == "/predict":
+        return settings.max_sound_bytes + MULTIPART_ALLOWANCE
+    return settings.max_json_bytes
+
+
+class GuardedBody:
+    """An ASGI `receive` that raises BodyTooLargeError and BodyTimeoutError into whoever reads the body."""
+
+    def __init__(self, receive: Receive, limit: int, grace_seconds: float) -> None:
+        """`limit` in bytes; the client may keep us waiting `grace_seconds` and a second more for every BODY_RATE bytes."""
+        self._receive = receive
+        self._limit = limit
+        self._grace = grace_seconds
+        self._waited = 0.0  # seconds spent waiting for the client; our own slowness does not count
+        self._size = 0
+        self._unread = 0  # bytes announced and not received; the limit where a chunked body announces nothing
+        self._complete = False
+
+    @property
+    def rest_is_large(self) -> bool:
+        """Whether so much is still to come that the connection is better closed than read on."""
+        return not self._complete and self._unread > SMALL_REST
+
+    def expect(self, headers: dict[bytes, bytes]) -> None:
+        """Judge the body by its headers. Raises BodyTooLargeError, UnsupportedTypeError, MalformedError."""
+        declared = headers.get(b"content-length")
+        if declared is None:
+            self._unread = self._limit if b"transfer-encoding" in headers else 0
+        elif declared.isdigit() and len(declared) < 20:  # more digits are no length, and slow to convert
+            self._unread = int(declared)
+        else:
+            raise MalformedError("Content-Length is not a number of bytes", code="header_invalid")
+        if self._unread > self._limit:
+            raise self._too_large(self._unread)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedTypeError("compressed bodies are not taken", hint="send the body without Content-Encoding")
+
+    async def __call__(self) -> Message:
+        """Return the next ASGI message."""
+        if self._complete:
+            return await self._receive()  # waits for the client to leave
+        message = await self._wait()
+        self._count(message)
+        if self._size > self._limit:
+            raise self._too_large(self._size)
+        return message
+
+    async def drain(self) -> None:
+        """Read and drop a little of what is left: a socket closed with unread bytes takes the answer with it (RFC 9112, 9.6)."""
+        begun = self._size
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._complete and self._size - begun < LINGER_BYTES:
+                    self._count(await self._receive())
+        except TimeoutError:
+            return
+
+    def _count(self, message: Message) -> None:
+        size = len(message.get("body", b""))
+        self._size += size
+        self._unread = max(0, self._unread - size)
+        self._complete = message["type"] != "http.request" or not message.get("more_body", False)
+
+    async def _wait(self) -> Message:
+        allowed = self._grace + self._size / BODY_RATE
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(allowed - self._waited, 0.0)):
+                return await self._receive()
+        except TimeoutError:
+            raise BodyTimeoutError(
+                f"only {self._size} bytes of the body came in {allowed:.1f} s",
+                hint=f"a body may take {self._grace:g} s plus its size at {BODY_RATE // 1000} kB/s",
+            ) from None
+        finally:
+            self._waited += time.monotonic() - began
+
+    def _too_large(self, size: int) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the body has {size} bytes or more; this address takes {self._limit}", hint="GET /limits lists all limits"
+        )

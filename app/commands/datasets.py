@@ -1,0 +1,130 @@
+"""`synesthesia datasets`: upload, list, show."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+
+from app.client import Client, Json
+from app.commands.options import JsonFlag, Limit, client_of
+from app.commands.output import REFUSED_EXIT, details_of, emit, err, plain, table_of
+from app.commands.progress import bytes_bar, count_bar
+from app.media import folder_files, pack_folder
+
+cli = typer.Typer(no_args_is_help=True, help="Upload pictures and sounds, and look at what became of them.")
+
+_SHOWN_REJECTIONS = 10
+_SUMMARY = (
+    "id",
+    "name",
+    "status",
+    "modality",
+    "labels",
+    "items",
+    "rejected",
+    "splits",
+    "groups",
+    "duration_seconds",
+    "size_bytes",
+    "created_at",
+)
+
+
+@cli.command()
+def create(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A zip, tar or tar.gz, or a folder, which is packed first.", exists=True)],
+    name: Annotated[str | None, typer.Option(help="Default: the file's or folder's name.")] = None,
+    modality: Annotated[str | None, typer.Option(help="image or audio; default: found from the files.")] = None,
+    parent: Annotated[str | None, typer.Option(help="A dataset to extend; a new one comes out.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until every file has been read.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Upload a dataset: one folder a label, or train/validation/test with one folder a label each, or a metadata.csv."""
+    with client_of(context) as client, archive_of(path, quiet=as_json) as archive:
+        with bytes_bar("upload", archive.stat().st_size, _console(quiet=as_json)) as on_bytes:
+            name = name or path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+            dataset = client.upload_dataset(archive, on_bytes=on_bytes, name=name, modality=modality, parent=parent)
+        if wait:
+            dataset = wait_for(client, str(dataset["id"]), quiet=as_json)
+        emit(dataset, as_json=as_json, table=_described(client, dataset))
+    if dataset["status"] == "failed":
+        raise typer.Exit(REFUSED_EXIT)
+
+
+@cli.command("list")
+def list_datasets(context: typer.Context, limit: Limit = 20, as_json: JsonFlag = False) -> None:
+    """List datasets, newest first."""
+    with client_of(context) as client:
+        rows = list(client.pages("/datasets", limit=limit))
+    columns = ("id", "name", "modality", "status", "items", "labels", "created_at")
+    table = table_of(columns, ([_count(row.get(column)) for column in columns] for row in rows))
+    emit(rows, as_json=as_json, table=table)
+
+
+@cli.command()
+def show(context: typer.Context, dataset: Annotated[str, typer.Argument(help="ds_…")], as_json: JsonFlag = False) -> None:
+    """Show one dataset: labels, splits, warnings, and which files were rejected and why."""
+    with client_of(context) as client:
+        found = client.get(f"/datasets/{dataset}")
+        emit(found, as_json=as_json, table=_described(client, found))
+
+
+@contextlib.contextmanager
+def archive_of(path: Path, *, quiet: bool = False) -> Iterator[Path]:
+    """Give an archive for `path`: itself, or a temporary zip of the folder. Raises ValueError for an empty folder."""
+    if path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="synesthesia-") as folder:
+        archive = Path(folder) / "dataset.zip"
+        total = len(folder_files(path))
+        done = 0
+        with count_bar("pack", total, _console(quiet=quiet)) as on_count:
+
+            def on_file() -> None:
+                nonlocal done
+                done += 1
+                on_count(done, total)
+
+            pack_folder(path, archive, on_file=on_file)
+        yield archive
+
+
+def wait_for(client: Client, dataset_id: str, *, quiet: bool = False) -> Json:
+    """Return the dataset once it is ready or failed, with a bar of files read meanwhile."""
+    with count_bar("read", None, _console(quiet=quiet)) as on_count:
+
+        def on_change(dataset: Json) -> None:
+            progress = dataset.get("progress") or {}
+            on_count(int(progress.get("done") or 0), progress.get("total"))
+
+        return client.wait_dataset(dataset_id, on_change=on_change)
+
+
+def _described(client: Client, dataset: Json) -> Group:
+    parts: list[Any] = [details_of({name: dataset.get(name) for name in _SUMMARY})]
+    parts += [plain(f"warning: {_sentence(warning)}") for warning in dataset.get("warnings") or []]
+    if dataset.get("error"):
+        parts.append(plain(f"failed: {_sentence(dataset['error'])}"))
+    if dataset.get("rejected"):
+        rows = client.pages(f"/datasets/{dataset['id']}/items", limit=_SHOWN_REJECTIONS, status="rejected")
+        cells = [(row["file_name"], ", ".join(_sentence(reason) for reason in row["reasons"])) for row in rows]
+        parts.append(table_of(("rejected file", "why"), cells))
+    return Group(*parts)
+
+
+def _sentence(value: Any) -> str:
+    return str(value.get("message") or value.get("detail") or value.get("code") or value) if isinstance(value, dict) else str(value)
+
+
+def _count(value: Any) -> Any:
+    return len(value) if isinstance(value, list) else value
+
+
+def _console(*, quiet: bool) -> Console:
+    return Console(quiet=True) if quiet else err

@@ -1,0 +1,171 @@
+"""What routes ask for, as types: the process's parts, ids that are checked before they reach a query, room on the disk.
+
+All are coroutines: FastAPI would send plain functions through a thread, which takes longer than they do.
+"""
+
+import asyncio
+import functools
+import re
+import shutil
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Query
+from fastapi.dependencies.models import Dependant
+from starlette.requests import Request
+
+from app.errors import MalformedError, NotAcceptableError, ValidationError
+from app.predictors import Predictors
+from app.streaming import EVENT_STREAM, EventStreams
+from app.uploads import Uploads
+from worker.errors import NotFoundError, StorageFullError
+from worker.settings import Settings
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # of aliases; ids have the same alphabet
+_METADATA = re.compile(r"metadata\[([A-Za-z0-9_.-]{1,64})\]")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_DISK_RETRY_SECONDS = 60
+_JSON_RANGES = frozenset({"application/json", "application/*", "*/*"})
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def _predictors(request: Request) -> Predictors:
+    predictors: Predictors = request.app.state.predictors
+    return predictors
+
+
+async def _uploads(request: Request) -> Uploads:
+    uploads: Uploads = request.app.state.uploads
+    return uploads
+
+
+async def _streams(request: Request) -> EventStreams:
+    streams: EventStreams = request.app.state.streams
+    return streams
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+PredictorsDep = Annotated[Predictors, Depends(_predictors)]
+UploadsDep = Annotated[Uploads, Depends(_uploads)]
+StreamsDep = Annotated[EventStreams, Depends(_streams)]
+
+
+async def _dataset_id(dataset_id: Annotated[str, Path(description="Id of the dataset, `ds_…`.")]) -> str:
+    return _possible("dataset", dataset_id)
+
+
+async def _job_id(job_id: Annotated[str, Path(description="Id of the job, `job_…`.")]) -> str:
+    return _possible("job", job_id)
+
+
+async def _model_ref(model_id: Annotated[str, Path(description="Id of the model, `mdl_…`, or an alias.")]) -> str:
+    return _possible("model or alias", model_id)
+
+
+async def _model_query(
+    model: Annotated[str | None, Query(description="Id or alias; without it, the alias `default`.")] = None,
+) -> str | None:
+    return None if model is None else _possible("model or alias", model)
+
+
+async def _alias_ref(name: Annotated[str, Path(description="The alias.")]) -> str:
+    return _possible("alias", name)
+
+
+DatasetId = Annotated[str, Depends(_dataset_id)]
+JobId = Annotated[str, Depends(_job_id)]
+ModelRef = Annotated[str, Depends(_model_ref)]
+ModelQuery = Annotated[str | None, Depends(_model_query)]
+AliasRef = Annotated[str, Depends(_alias_ref)]
+NewAlias = Annotated[str, Path(pattern=f"^{_NAME.pattern}$", description="The alias.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
+
+
+def _possible(noun: str, value: str) -> str:
+    """Return `value` if it may name something; what can't is absent, with the answer of a name that is absent."""
+    if not _NAME.fullmatch(value):
+        raise NotFoundError(f"there is no {noun} {value[:80]!r}", code=f"{noun.split(maxsplit=1)[0]}_not_found")
+    return value
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a misspelt one would otherwise be ignored without a word."""
+    if not request.scope["query_string"]:
+        return
+    allowed = _query_names(request.scope["route"])
+    pairs = request.query_params.multi_items()
+    names = [name for name, _ in pairs]
+    problems = {name: "given twice" for name in names if names.count(name) > 1}
+    known = ", ".join(sorted(allowed)) or "none"
+    problems |= {
+        name: f"no parameter of this address; known: {known}" for name in names if _METADATA.sub("metadata[key]", name) not in allowed
+    }
+    if problems:
+        raise ValidationError([{"pointer": f"/query/{name[:80]}", "detail": detail} for name, detail in problems.items()])
+
+
+@functools.cache
+def _query_names(route: Any) -> frozenset[str]:
+    return frozenset(_names_of(route.dependant))
+
+
+def _names_of(dependant: Dependant) -> set[str]:
+    names = {field.alias for field in dependant.query_params}
+    if dependant.call is _metadata_filter:
+        names.add("metadata[key]")
+    return names.union(*(_names_of(inner) for inner in dependant.dependencies))
+
+
+async def _metadata_filter(request: Request) -> dict[str, str]:
+    found = ((_METADATA.fullmatch(name), value) for name, value in request.query_params.items())
+    return {match[1]: value for match, value in found if match}
+
+
+MetadataFilter = Annotated[dict[str, str], Depends(_metadata_filter)]
+
+
+async def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise MalformedError("Idempotency-Key is 1 to 200 visible ASCII characters", code="header_invalid")
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+async def wants_events(request: Request) -> bool:
+    """Whether the caller asks for an event stream and not for JSON. Raises NotAcceptableError for anything else."""
+    ranges = {part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")}
+    if EVENT_STREAM in ranges:
+        return True
+    if ranges & _JSON_RANGES:
+        return False
+    raise NotAcceptableError(f"events come as application/json or {EVENT_STREAM}")
+
+
+def free_share(settings: Settings) -> float:
+    """Return the free share of the data directory's disk, 0 to 1."""
+    folder = settings.data_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    return usage.free / usage.total
+
+
+async def require_disk(settings: SettingsDep) -> None:
+    """Refuse what would write more when the disk is at its watermark, so that running jobs can still write checkpoints."""
+    share = await asyncio.to_thread(free_share, settings)
+    if share < settings.min_free_fraction:
+        raise StorageFullError(
+            f"{share:.1%} of the disk is free, {settings.min_free_fraction:.1%} is kept", retry_after=_DISK_RETRY_SECONDS,
+            hint="delete datasets and models that are no longer needed",
+        )  # fmt: skip
+
+
+def caller_of(request: Request) -> str:
+    """Return who asks, as the gate found out."""
+    return str(request.scope.get("caller", "open"))

@@ -1,0 +1,96 @@
+"""The OpenAPI document: what FastAPI can't derive, because bodies are read here by our own parsers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.filebody import FILE_PART, FORM_TYPE
+from app.gate import OPEN_PATHS
+from app.problems import TITLES
+from app.schemas.common import Problem
+from app.schemas.datasets import DatasetForm
+from app.schemas.models import AliasTarget, ModelForm
+from app.streaming import EVENT_STREAM
+from models.config import JobSpec
+
+CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program: rises when openapi.json changes
+_REFERENCE = "#/components/schemas/{model}"
+_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, JobSpec, AliasTarget, DatasetForm, ModelForm)
+_BINARY = {"type": "string", "format": "binary"}
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+    "description": "The same key and request get the same answer again, for a day.",
+}  # fmt: skip
+METADATA_PARAMETER = {
+    "name": "metadata", "in": "query", "required": False, "style": "deepObject", "explode": True,
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}}, "description": "`metadata[key]=value`: jobs with that pair.",
+}  # fmt: skip
+_REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "As sent, or made; it stands in the log."}}
+
+
+def json_request(model: type[BaseModel], *, creates: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI parts of a route that reads `model` as JSON."""
+    body = {"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
+    return {"requestBody": body} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
+
+
+def file_request(form: type[BaseModel] | None, raw_types: Iterable[str], *, creates: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`."""
+    part = {"type": "object", "properties": {FILE_PART: _BINARY}, "required": [FILE_PART]}
+    schema = part if form is None else {"allOf": [{"$ref": _REFERENCE.format(model=form.__name__)}, part]}
+    content = {FORM_TYPE: {"schema": schema}} | {kind: {"schema": _BINARY} for kind in raw_types}
+    return {"requestBody": {"required": True, "content": content}} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
+
+
+def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI response of a download."""
+    return {200: {"description": "The file", "content": {media_type: {"schema": _BINARY}}}}
+
+
+def events_response() -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI response of a feed that is JSON or an event stream."""
+    return {200: {"content": {EVENT_STREAM: {"schema": {"type": "string", "description": "one `data:` line of JSON an event"}}}}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the handler's name in camel case: create_job → createJob."""
+    first, *rest = route.name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def document(api: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of `api`."""
+    if api.openapi_schema is None:
+        schema = get_openapi(title=api.title, version=api.version, summary=api.summary, routes=api.routes)
+        _add_models(schema)
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                _complete(path, operation)
+        api.openapi_schema = schema
+    return api.openapi_schema
+
+
+def _add_models(schema: dict[str, Any]) -> None:
+    components = schema.setdefault("components", {})
+    _, extra = models_json_schema([(model, "validation") for model in _EXTRA_MODELS], ref_template=_REFERENCE)
+    schemas = components.setdefault("schemas", {})
+    schemas.update(extra["$defs"])
+    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own shape of errors
+        schemas.pop(unused, None)
+    schemas["Problem"]["properties"]["code"]["enum"] = sorted(TITLES)
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "Not needed on open loopback."}}
+
+
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    if path not in OPEN_PATHS:
+        operation["security"] = [{"key": []}]
+    for response in operation["responses"].values():
+        response.setdefault("headers", {}).update(_REQUEST_ID)
+    undocumented = operation["responses"].get("422", {}).get("content", {}).get("application/json")
+    if undocumented is not None:
+        del operation["responses"]["422"]

@@ -1,0 +1,18 @@
+"""What the command line hands to the processes that it starts. Settings are read in worker/settings.py alone; here they are only written."""
+
+import os
+from pathlib import Path
+
+_SERVICE_URLS = ("DATABASE_URL", "REDIS_URL", "BLOB_URL")
+_PREFIX = "SYNESTHESIA_"
+
+
+def export_options(*, host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> None:
+    """Turn options into settings of this process and of those it starts. Call before the settings are read."""
+    given = {"HOST": host, "PORT": port, "DATA_DIR": data_dir.absolute() if data_dir else None}
+    os.environ.update({_PREFIX + name: str(value) for name, value in given.items() if value is not None})
+
+
+def environment_without_settings() -> dict[str, str]:
+    """Return this process's environment less every setting, for a service that is to stand alone."""
+    return {name: value for name, value in os.environ.items() if name not in _SERVICE_URLS and not name.startswith(_PREFIX)}

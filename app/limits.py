@@ -1,0 +1,47 @@
+"""Every limit in force, in one place for people and clients."""
+
+from typing import Any
+
+from app import filebody, jsonbody, predictors, streaming, uploads
+from app.body import BODY_RATE
+from models.audio import AudioLimits
+from worker.settings import Settings
+
+_SETTINGS = (
+    "max_json_bytes",
+    "max_sound_bytes",
+    "max_sound_seconds",
+    "max_image_bytes",
+    "max_image_pixels",
+    "max_image_side",
+    "max_archive_bytes",
+    "max_expanded_bytes",
+    "max_member_bytes",
+    "max_members",
+    "max_archive_ratio",
+    "max_queued_jobs",
+    "max_failures",
+    "job_seconds",
+    "body_seconds",
+    "min_free_fraction",
+    "idempotency_seconds",
+)
+
+
+def limits_in_force(settings: Settings) -> dict[str, Any]:
+    """Return name → limit; sizes in bytes, times in seconds, rates in Hz."""
+    sound = AudioLimits()
+    return {name: getattr(settings, name) for name in _SETTINGS} | {
+        "body_bytes_per_second": BODY_RATE,
+        "max_json_depth": jsonbody.MAX_DEPTH,
+        "max_form_fields": filebody.MAX_FIELDS,
+        "max_form_field_bytes": filebody.MAX_FIELD_BYTES,
+        "min_sound_seconds": sound.min_seconds,
+        "min_sound_rate": sound.min_rate,
+        "max_sound_rate": sound.max_rate,
+        "max_sound_channels": sound.max_channels,
+        "max_uploads": uploads.MAX_UPLOADS,
+        "max_event_streams": streaming.MAX_STREAMS,
+        "max_models_loaded": predictors.MAX_ENGINES,
+        "max_prediction_wait_seconds": predictors.MAX_WAIT_SECONDS,
+    }

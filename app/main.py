@@ -1,0 +1,77 @@
+"""The application: routes behind the gate. A factory, so that importing this starts nothing.
+
+`uvicorn app.main:create_app --factory` serves it; `synesthesia serve` does so with a worker and a broker beside it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from app.dependencies import refuse_unknown_parameters
+from app.documents import CONTRACT_VERSION, document, operation_id
+from app.errors import install_handlers
+from app.gate import Gate, check_exposure
+from app.metrics import Metrics
+from app.predictors import Predictors
+from app.routes import datasets, jobs, models, predict, system
+from app.streaming import EventStreams
+from app.uploads import Uploads
+from worker.keeper import Keeper
+from worker.settings import Settings, get_settings
+
+ROUTERS = (datasets.router, jobs.router, models.router, predict.router, system.router)
+
+
+class _Api(FastAPI):
+    """FastAPI with our OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document, made at the first call."""
+        return document(self)
+
+
+def create_app(settings: Settings | None = None) -> Gate:
+    """Return the ASGI application. Raises ConfigError for settings that would let strangers in."""
+    settings = settings or get_settings()
+    check_exposure(settings)
+    api = create_api(settings)
+    return Gate(api, settings, api.state.metrics)
+
+
+def create_api(settings: Settings) -> FastAPI:
+    """Return the routes without the gate: what the OpenAPI document is made from."""
+    api = _Api(
+        title="Synesthesia",
+        summary="Transfer learning from image recognition to speech recognition, as a service.",
+        version=CONTRACT_VERSION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+        dependencies=[Depends(refuse_unknown_parameters)],
+    )
+    api.state.settings = settings
+    api.state.metrics = Metrics()
+    api.state.predictors = Predictors(settings, api.state.metrics)
+    api.state.uploads = Uploads(settings)
+    api.state.streams = EventStreams()
+    for router in ROUTERS:
+        api.include_router(router)
+    install_handlers(api)
+    return api
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = api.state.settings
+    await asyncio.to_thread(api.state.uploads.sweep)
+    keeper = Keeper(settings)
+    keeper.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(keeper.stop)
+        api.state.predictors.close()

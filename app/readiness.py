@@ -1,0 +1,80 @@
+"""Whether requests can be answered, part by part."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from app.dependencies import free_share
+from app.errors import translate
+from app.predictors import Predictors
+from models.errors import SynesthesiaError
+from worker import jobs, queue, registry
+from worker.errors import DependencyError
+from worker.settings import Settings
+
+PATIENCE_SECONDS = 2.0  # with each part; probes usually give up after a few seconds
+
+log = structlog.get_logger(__name__)
+Check = dict[str, str]
+
+
+async def check_all(settings: Settings, predictors: Predictors) -> dict[str, Any]:
+    """Return the state of each part. Raises DependencyError (`not_ready`) where no request could be answered."""
+    probes: dict[str, Callable[[], Check]] = {
+        "database": _database,
+        "broker": _broker,
+        "disk": lambda: _disk(settings),
+        "models": lambda: _models(predictors),
+    }
+    states = await asyncio.gather(*(_judge(name, probe) for name, probe in probes.items()))
+    checks = dict(zip(probes, states, strict=True))
+    missing = [f"{name}: {check['detail']}" for name, check in checks.items() if check["status"] == "unavailable"]
+    if missing:
+        raise DependencyError("; ".join(missing), code="not_ready")
+    degraded = any(check["status"] == "degraded" for check in checks.values())
+    return {"status": "degraded" if degraded else "ready", "checks": checks}
+
+
+async def _judge(name: str, probe: Callable[[], Check]) -> Check:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await asyncio.to_thread(probe)
+    except TimeoutError:
+        return _state("degraded" if name == "broker" else "unavailable", f"no answer within {PATIENCE_SECONDS:g} s")
+
+
+def _database() -> Check:
+    return _ask(lambda: jobs.list_jobs(limit=1))
+
+
+def _ask(question: Callable[[], object]) -> Check:
+    try:
+        question()
+    except Exception as error:
+        log.warning("probe_failed", exc_info=True)
+        return _state("unavailable", translate(error).message)
+    return _state("ok", "answers")
+
+
+def _broker() -> Check:
+    return _state("ok", "answers") if queue.ping() else _state("degraded", "does not answer; jobs are taken and run later")
+
+
+def _disk(settings: Settings) -> Check:
+    share = free_share(settings)
+    low = share < settings.min_free_fraction
+    return _state("degraded" if low else "ok", f"{share:.1%} free" + (", no new uploads and jobs" if low else ""))
+
+
+def _models(predictors: Predictors) -> Check:
+    try:
+        registry.resolve_id(registry.DEFAULT_ALIAS)
+    except SynesthesiaError as error:
+        return _state("ok", f"{error.message}; {predictors.loaded} loaded")
+    return _state("ok", f"a default model is there; {predictors.loaded} loaded")
+
+
+def _state(status: str, detail: str) -> Check:
+    return {"status": status, "detail": detail}

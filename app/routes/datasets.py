@@ -1,0 +1,103 @@
+"""Datasets: upload, look at, delete."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
+from app.dependencies import DatasetId, IdempotencyKey, Limit, UploadsDep, require_disk
+from app.documents import file_request
+from app.filebody import FileBody
+from app.jsonbody import validated_fields
+from app.schemas.common import Deleted
+from app.schemas.datasets import Dataset, DatasetForm, DatasetList, ItemList
+from app.uploads import ARCHIVE_TYPES, Upload, require_format
+from models.config import Modality, Split, Text
+from worker import datasets
+
+router = APIRouter(tags=["datasets"])
+_FIELDS = frozenset(DatasetForm.model_fields)
+_After = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{1,40}$", description="Last id of the page before.")]
+
+
+@router.post(
+    "/datasets",
+    status_code=202,
+    response_model=Dataset,
+    dependencies=[Depends(require_disk)],
+    responses=problems(400, 408, 409, 413, 415, 422, 503, 507),
+    openapi_extra=file_request(DatasetForm, ARCHIVE_TYPES),
+)
+async def create_dataset(
+    request: Request,
+    key: IdempotencyKey,
+    uploads: UploadsDep,
+    name: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
+    modality: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
+    parent: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
+) -> Response:
+    """Upload an archive of images or sounds; it is read in the background."""
+    asked = {field: value for field, value in (("name", name), ("modality", modality), ("parent", parent)) if value is not None}
+    body = FileBody(
+        request, fields=_FIELDS, takes=ARCHIVE_TYPES.__contains__, expected="application/zip, application/x-tar or application/gzip"
+    )
+    if not body.is_form:
+        validated_fields(DatasetForm, asked)  # before gigabytes are received
+    async with uploads.receive(body) as upload:
+        form = validated_fields(DatasetForm, asked | upload.fields)
+        kind = require_format(upload, body.media_type)
+        fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
+        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _create(upload, form, kind))
+
+
+def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:
+    body = datasets.create_dataset(
+        upload=upload.path,
+        sha256=upload.sha256,
+        size=upload.size,
+        upload_format=kind,
+        name=form.name,
+        modality=form.modality,
+        parent=form.parent,
+    )
+    return Made(202, body, f"/datasets/{body['id']}")
+
+
+@router.get("/datasets", response_model=DatasetList, responses=problems(422, 503))
+def list_datasets(
+    limit: Limit = 20,
+    after: _After = None,
+    status: Literal["processing", "ready", "failed"] | None = None,
+    modality: Modality | None = None,
+) -> Response:
+    """List datasets, newest first."""
+    page = datasets.list_datasets(limit=limit, after=after, status=status, modality=modality)
+    return listing(page.data, has_more=page.has_more)
+
+
+@router.get("/datasets/{dataset_id}", response_model=Dataset, responses=problems(404, 410, 503))
+def get_dataset(dataset_id: DatasetId) -> Response:
+    """Look at a dataset: its progress, then what was found in it."""
+    return Answer(datasets.get_dataset(dataset_id))
+
+
+@router.get("/datasets/{dataset_id}/items", response_model=ItemList, responses=problems(404, 409, 410, 422, 503))
+def list_items(
+    dataset_id: DatasetId,
+    split: Split | None = None,
+    label: Annotated[Text | None, Query()] = None,
+    status: Literal["accepted", "rejected", "suspect"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most rows of one page.")] = 20,
+    after: Annotated[str | None, Query(max_length=64, description="Last id of the page before.")] = None,
+) -> Response:
+    """List the files of a dataset, each with what became of it."""
+    page = datasets.list_items(dataset_id, split=split, label=label, status=status, limit=limit, after=after)
+    return listing(page.data, has_more=page.has_more)
+
+
+@router.delete("/datasets/{dataset_id}", response_model=Deleted, responses=problems(404, 409, 410, 503))
+def delete_dataset(dataset_id: DatasetId) -> Response:
+    """Delete a dataset that no unfinished job uses."""
+    datasets.delete_dataset(dataset_id)
+    return deleted("dataset", dataset_id)

@@ -1,0 +1,38 @@
+"""Predictions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.answers import Answer, problems
+from app.dependencies import ModelQuery, PredictorsDep
+from app.documents import file_request
+from app.filebody import FileBody
+from app.predictors import Options
+from app.schemas.predict import Prediction
+
+router = APIRouter(tags=["predict"])
+SOUND_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg", "audio/webm", "audio/mp4", "application/octet-stream")
+
+
+@router.post(
+    "/predict",
+    response_model=Prediction,
+    responses=problems(400, 404, 408, 410, 413, 415, 422, 503),
+    openapi_extra=file_request(None, SOUND_TYPES, creates=False),
+)
+async def predict(
+    request: Request,
+    predictors: PredictorsDep,
+    model: ModelQuery = None,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Most labels in `top_k`.")] = 5,
+    segments: Annotated[bool, Query(description="Always tell what was heard where.")] = False,
+) -> Response:
+    """Hear what is said in a sound: the form's `file`, or the body itself. The format is told by the bytes."""
+    body = FileBody(request, fields=frozenset(), takes=_is_sound, expected="audio/wav or another audio type")
+    async with predictors.collect(body) as data:
+        return Answer(await predictors.predict(model, data, Options(top_k, segments)))
+
+
+def _is_sound(media_type: str) -> bool:
+    return media_type.startswith("audio/") or media_type == "application/octet-stream"

@@ -1,0 +1,73 @@
+"""Datasets and their items."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.schemas.common import Listing, Time
+from models.config import Frozen, Modality, Split, Text
+
+
+class DatasetForm(Frozen):
+    """What stands beside the archive: fields of the form, or parameters of the address."""
+
+    name: Text
+    modality: Modality | None = Field(None, description="found from the files unless given")
+    parent: str | None = Field(None, pattern=r"^ds_[0-9a-z]{1,40}$", description="a dataset to extend; it stays as it is")
+
+
+class DatasetError(BaseModel):
+    """Why a dataset failed."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Dataset(BaseModel):
+    """An uploaded dataset; what was found in it stands here once it is `ready`."""
+
+    id: str
+    object: Literal["dataset"]
+    name: str
+    modality: Modality | None = Field(description="null until it is found from the files")
+    status: Literal["processing", "ready", "failed", "deleted"]
+    parent: str | None = None
+    sha256: str = Field(description="of the archive")
+    size_bytes: int = Field(description="of the archive")
+    created_at: Time
+    progress: dict[str, Any] | None = None
+    labels: list[str] | None = None
+    items: int | None = Field(None, description="accepted items")
+    rejected: int | None = None
+    splits: dict[Split, int] | None = None
+    groups: int | None = Field(None, description="speakers, where the dataset names them")
+    per_label: dict[str, Any] | None = None
+    duration_seconds: float | None = None
+    warnings: list[Any] | None = None
+    error: DatasetError | None = None
+
+
+class Item(BaseModel):
+    """One file of a dataset, and what became of it."""
+
+    id: str
+    object: Literal["item"]
+    file_name: str
+    label: str | None
+    split: Split | None
+    group: str | None
+    status: Literal["accepted", "rejected", "suspect"]
+    reasons: list[str]
+    duplicate_of: str | None
+    duration_seconds: float | None = Field(None, description="sounds")
+    width: int | None = Field(None, description="pictures, pixels")
+    height: int | None = Field(None, description="pictures, pixels")
+
+
+class DatasetList(Listing[Dataset]):
+    """Datasets, newest first."""
+
+
+class ItemList(Listing[Item]):
+    """Items of a dataset, in the order of the archive."""

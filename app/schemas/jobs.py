@@ -1,0 +1,81 @@
+"""Jobs, their events and their checkpoints. The body of `POST /jobs` is models.config.JobSpec."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.schemas.common import Listing, Time
+
+JobStatus = Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    phase: str
+    epoch: int | None
+    epochs: int | None
+    step: int | None
+    steps: int | None
+    fraction: float = Field(ge=0, le=1)
+    eta_seconds: float | None
+
+
+class Job(BaseModel):
+    """One piece of training."""
+
+    id: str
+    object: Literal["job"]
+    type: Literal["pretrain", "finetune"]
+    status: JobStatus
+    dataset: str
+    base_model: str | None
+    transfer: dict[str, Any] = Field(description="as asked; as resolved once the job has started")
+    hyperparameters: dict[str, Any] = Field(description="as asked; as resolved once the job has started")
+    features: dict[str, Any]
+    augmentation: dict[str, Any]
+    seed: int
+    progress: JobProgress
+    metrics: dict[str, float | None]
+    model: str | None = Field(description="id of the model that came out")
+    attempt: int = Field(description="how often it was started")
+    worker: str | None
+    error: JobError | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    name: str | None
+    alias: str | None
+    metadata: dict[str, str]
+
+
+class Event(BaseModel):
+    """Something that happened to a job."""
+
+    id: str
+    object: Literal["event"]
+    created_at: Time
+    level: Literal["info", "warning", "error"]
+    type: Literal["status", "message", "metrics", "checkpoint"]
+    message: str
+    data: dict[str, Any]
+
+
+class JobList(Listing[Job]):
+    """Jobs, newest first."""
+
+
+class EventList(Listing[Event]):
+    """Events, oldest first."""
+
+
+class CheckpointList(Listing[dict[str, Any]]):
+    """Kept checkpoints, each with its metrics and the id of its model."""

@@ -1,0 +1,185 @@
+"""Random changes of training items: pure functions of (tensor, generator), a batch at a time, on whatever device the tensor is.
+
+Random numbers are drawn on the CPU and then moved, so that a seed means the same on every device and CPU runs repeat bit for bit.
+"""
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from models.config import AugmentationConfig
+
+MAX_SHIFT_SECONDS = 0.1
+SPEED_RANGE = (0.9, 1.1)
+# Items of one speed are resampled together; eleven speeds are as good as a continuum and let a large batch run in eleven steps.
+SPEED_STEPS = 11
+GAIN_RANGE_DB = (-6.0, 6.0)
+SNR_RANGE_DB = (5.0, 40.0)
+# This share of the items is left without noise, as validation clips are.
+CLEAN_SHARE = 0.2
+# Powers of 1/f: white, between, pink and brown.
+NOISE_COLOURS = (0.0, 0.5, 1.0, 2.0)
+# Shortest stretch of noise that is made for a batch, in samples.
+MIN_NOISE_PERIOD = 16384
+MASKS = 2
+BAND_MASK_SHARE = 1 / 8
+FRAME_MASK_SHARE = 1 / 10
+PAD_SHARE = 1 / 8
+
+
+def augment_waveforms(x: Tensor, config: AugmentationConfig, sample_rate: int, generator: Generator) -> Tensor:
+    """Return changed waveforms, shape (batch, n_samples), `sample_rate` in Hz; `noise` varies the level as well."""
+    if config.speed:
+        x = speed(x, generator)
+    if config.time_shift:
+        x = time_shift(x, round(MAX_SHIFT_SECONDS * sample_rate), generator)
+    if config.noise:
+        x = add_noise(gain(x, generator), generator)
+    return x
+
+
+def augment_features(x: Tensor, config: AugmentationConfig, generator: Generator) -> Tensor:
+    """Return changed log-mel features, shape (batch, n_mels, n_frames)."""
+    return spec_augment(x, generator) if config.spec_augment else x
+
+
+def augment_pictures(x: Tensor, config: AugmentationConfig, generator: Generator) -> Tensor:
+    """Return changed pictures, shape (batch, channels, height, width); `flip` must be resolved ("auto" leaves them unmirrored)."""
+    if config.crop:
+        x = pad_crop(x, generator)
+    if config.flip is True:
+        x = flip(x, generator)
+    return x
+
+
+def time_shift(x: Tensor, max_samples: int, generator: Generator) -> Tensor:
+    """Return waveforms, shape (batch, n_samples), each moved by up to `max_samples` either way; zeros come in at the end."""
+    batch, n_samples = x.shape
+    padded = functional.pad(x, (max_samples, max_samples))
+    starts = torch.randint(0, 2 * max_samples + 1, (batch,), generator=generator)
+    return _windows(padded, starts.to(x.device), n_samples)
+
+
+def speed(x: Tensor, generator: Generator) -> Tensor:
+    """Return waveforms, shape (batch, n_samples), each played 0.9 to 1.1 times as fast about its centre (linear interpolation).
+
+    Pitch moves with speed, as it does between speakers. What a slow item loses at its ends is cut; a fast one is padded with zeros.
+    """
+    batch, n_samples = x.shape
+    steps = torch.randint(0, SPEED_STEPS, (batch,), generator=generator)
+    factors = torch.linspace(*SPEED_RANGE, SPEED_STEPS).tolist()
+    result = torch.empty_like(x)
+    for step in sorted(set(steps.tolist())):
+        chosen = (steps == step).nonzero()[:, 0].to(x.device)
+        length = round(n_samples * factors[step])
+        before = (length - n_samples) // 2
+        source = functional.pad(x[chosen], (before, length - n_samples - before))  # a negative padding cuts
+        result[chosen] = functional.interpolate(source[None], size=n_samples, mode="linear", align_corners=False)[0]
+    return result
+
+
+def gain(x: Tensor, generator: Generator) -> Tensor:
+    """Return waveforms, shape (batch, n_samples), each made louder or softer by up to 6 dB."""
+    decibels = _uniform(len(x), GAIN_RANGE_DB, generator)
+    return x * (10 ** (decibels / 20)).to(x.device)[:, None]
+
+
+def add_noise(x: Tensor, generator: Generator) -> Tensor:
+    """Return waveforms, shape (batch, n_samples), most with white to brown noise 5 to 40 dB below their own mean power."""
+    batch, n_samples = x.shape
+    bank = _noise_bank(n_samples, generator, x.device)
+    colours = torch.randint(0, len(NOISE_COLOURS), (batch,), generator=generator)
+    starts = torch.randint(0, bank.shape[1] - n_samples + 1, (batch,), generator=generator)
+    level = 10 ** (-_uniform(batch, SNR_RANGE_DB, generator) / 20)
+    level = torch.where(torch.rand(batch, generator=generator) < CLEAN_SHARE, 0.0, level)
+    rms = torch.linalg.vector_norm(x, dim=1) / n_samples**0.5
+    noise = bank.unfold(1, n_samples, 1)[colours.to(x.device), starts.to(x.device)]
+    return torch.addcmul(x, noise, (rms * level.to(x.device))[:, None])
+
+
+def _noise_bank(n_samples: int, generator: Generator, device: torch.device) -> Tensor:
+    """Return noise of mean power 1, shape (colours, period - 1 + n_samples).
+
+    The Fourier transform that colours it also makes it periodic, so every item may begin anywhere in the period.
+    """
+    period = max(MIN_NOISE_PERIOD, 1 << (n_samples - 1).bit_length())
+    white = torch.randn(len(NOISE_COLOURS), period, generator=generator).to(device)
+    spectrum = torch.fft.rfft(white)
+    frequency = torch.arange(spectrum.shape[1], device=device).clamp(min=1).float()
+    powers = torch.tensor(NOISE_COLOURS, device=device)[:, None]
+    shaped: Tensor = torch.fft.irfft(spectrum * frequency ** (-powers / 2), n=period)
+    shaped = shaped / shaped.square().mean(dim=1, keepdim=True).sqrt()
+    return torch.cat([shaped, shaped[:, : n_samples - 1]], dim=1)
+
+
+def spec_augment(x: Tensor, generator: Generator) -> Tensor:
+    """Return log-mel features, shape (batch, n_mels, n_frames), with two stretches of bands and two of frames set to the item's mean.
+
+    SpecAugment without time warping (arXiv 1904.08779), which its authors found to add little. The mean, not 0: features are logarithms.
+    """
+    _, n_mels, n_frames = x.shape
+    bands = _stretches(len(x), n_mels, BAND_MASK_SHARE, generator).to(x.device)
+    frames = _stretches(len(x), n_frames, FRAME_MASK_SHARE, generator).to(x.device)
+    masked = bands[:, :, None] | frames[:, None, :]
+    return torch.where(masked, x.mean(dim=(1, 2), keepdim=True), x)
+
+
+def _stretches(batch: int, size: int, share: float, generator: Generator) -> Tensor:
+    """Return a mask, shape (batch, size), true in MASKS stretches of 0 to `share` · size places."""
+    widths = torch.randint(0, max(1, int(size * share)) + 1, (batch, MASKS, 1), generator=generator)
+    starts = (torch.rand(batch, MASKS, 1, generator=generator) * (size - widths + 1)).long()
+    places = torch.arange(size)
+    return ((places >= starts) & (places < starts + widths)).any(dim=1)
+
+
+def flip(x: Tensor, generator: Generator) -> Tensor:
+    """Return pictures, shape (batch, channels, height, width), half of them mirrored left to right."""
+    mirrored = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
+    return torch.where(mirrored[:, None, None, None], x.flip(3), x)
+
+
+def pad_crop(x: Tensor, generator: Generator) -> Tensor:
+    """Return pictures, shape (batch, channels, height, width), each moved by up to an eighth; the border pixels are repeated."""
+    batch, _, height, width = x.shape
+    down, right = max(1, round(height * PAD_SHARE)), max(1, round(width * PAD_SHARE))
+    padded = functional.pad(x, (right, right, down, down), mode="replicate")
+    tops = torch.randint(0, 2 * down + 1, (batch,), generator=generator).to(x.device)
+    lefts = torch.randint(0, 2 * right + 1, (batch,), generator=generator).to(x.device)
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (batch, channels, tops, lefts, height, width)
+    return crops[torch.arange(batch, device=x.device), :, tops, lefts]
+
+
+def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return convex mixtures of items and of their targets (arXiv 1710.09412), the item itself weighing at least one half.
+
+    `inputs` has shape (batch, …), `targets` (batch, classes); the weights follow Beta(alpha, alpha), alpha above 0 and up to 1.
+    """
+    batch = len(inputs)
+    weights = _symmetric_beta(batch, alpha, generator).to(inputs.device, inputs.dtype)
+    weights = torch.maximum(weights, 1 - weights)
+    partners = torch.randperm(batch, generator=generator).to(inputs.device)
+    mixed = torch.lerp(inputs[partners], inputs, weights.reshape(-1, *[1] * (inputs.dim() - 1)))
+    return mixed, torch.lerp(targets[partners], targets, weights.to(targets.dtype)[:, None])
+
+
+def _symmetric_beta(count: int, alpha: float, generator: Generator) -> Tensor:
+    """Draw float64 (count,) from Beta(alpha, alpha) by Jöhnk's rejection (1964), in logarithms as u^(1/alpha) underflows.
+
+    torch's own sampler takes no generator.
+    """
+    accepted = torch.empty(0, dtype=torch.float64)
+    while len(accepted) < count:
+        logs = torch.rand(2, 2 * count, dtype=torch.float64, generator=generator).log() / alpha
+        kept = logs[:, torch.logaddexp(logs[0], logs[1]) <= 0]
+        accepted = torch.cat([accepted, torch.sigmoid(kept[0] - kept[1])])
+    return accepted[:count]
+
+
+def _uniform(count: int, limits: tuple[float, float], generator: Generator) -> Tensor:
+    low, high = limits
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def _windows(padded: Tensor, starts: Tensor, length: int) -> Tensor:
+    """Return rows of `length` values, shape (batch, length), each from its own start in `padded` (batch, more)."""
+    return padded.unfold(1, length, 1)[torch.arange(len(padded), device=padded.device), starts]

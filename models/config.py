@@ -1,0 +1,174 @@
+"""The typed descriptions that travel through the whole system.
+
+One frozen object is the REST body, the job's payload and the artifact's metadata. No torch here: the serving process reads these.
+`"auto"` values are replaced by models/recipes.py when a job starts; the resolved object has the same type.
+"""
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Modality = Literal["image", "audio"]
+JobType = Literal["pretrain", "finetune"]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+OptimizerName = Literal["adamw", "adam", "sgd", "gd", "adagrad", "rmsprop"]
+ScheduleName = Literal["one_cycle", "cosine", "step", "constant"]
+Auto = Literal["auto"]
+
+# Bidirectional controls can make a name read as another one (CVE-2021-42574).
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+
+
+def clean_text(value: str) -> str:
+    """Return `value` in NFC. Raises ValueError on surrogates, control characters and bidirectional controls."""
+    value = unicodedata.normalize("NFC", value)
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI:
+            raise ValueError(f"contains the character U+{ord(character):04X}, which is not allowed in a name")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(clean_text)]
+AliasName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+MetadataKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MetadataValue = Annotated[str, Field(max_length=500), AfterValidator(clean_text)]
+
+
+class Frozen(BaseModel):
+    """Base of all descriptions: immutable, unknown fields refused, no NaN, no coercion from other types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FeatureConfig(Frozen):
+    """How a sound becomes the picture that the network sees."""
+
+    sample_rate: int = Field(16000, ge=8000, le=48000, description="Hz; sounds are resampled to it")
+    n_mels: int = Field(64, ge=16, le=256, description="mel bands, the picture's height")
+    window_ms: float = Field(25.0, ge=5, le=200, strict=False, description="length of the analysis window, milliseconds")
+    hop_ms: float = Field(10.0, ge=2, le=100, strict=False, description="distance of two frames, milliseconds")
+    clip_seconds: Auto | Annotated[float, Field(ge=0.2, le=30, strict=False)] = Field(
+        "auto", description="length of sound the network sees; auto: the 95th percentile of the training clips, 0.5 to 4 s"
+    )
+    image_size: Auto | Annotated[int, Field(ge=16, le=512)] = Field(
+        "auto", description="pixels a side, image jobs only; auto: the median shorter side, 28 to 64"
+    )
+
+
+class TransferConfig(Frozen):
+    """Which layers of `base_model` are carried over, and whether they may move."""
+
+    mode: Literal["auto", "full", "partial", "none"] = Field(
+        "auto",
+        description="full: every source layer; partial: up to and including `until`; none: random weights; "
+        "auto: full where a base_model with weights is named, else none",
+    )
+    until: Text | None = Field(None, description="the last layer carried over, partial only; default: all but the last stage")
+    freeze: Literal["none", "shared"] = Field("none", description="shared: carried layers keep the source's weights")
+
+
+class Hyperparameters(Frozen):
+    """How the weights are found."""
+
+    epochs: Auto | Annotated[int, Field(ge=1, le=10000)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=100, strict=False)] = Field("auto", description="peak of the schedule")
+    optimizer: OptimizerName = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, strict=False, description="sgd and rmsprop")
+    weight_decay: Auto | Annotated[float, Field(ge=0, le=1, strict=False)] = "auto"
+    schedule: ScheduleName = "one_cycle"
+    label_smoothing: float = Field(0.05, ge=0, lt=1, strict=False)
+    early_stopping_patience: int | None = Field(
+        10, ge=1, le=10000, description="epochs without a better validation loss; null: never stop early"
+    )
+    gradient_clip: float | None = Field(1.0, gt=0, le=1e6, strict=False, description="largest gradient norm; null: unbounded")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
+    balance_classes: bool = Field(True, description="weigh the loss by inverse label frequency")
+    max_seconds: float | None = Field(None, gt=0, le=1e7, strict=False, description="training stops here and keeps the best checkpoint")
+
+
+class AugmentationConfig(Frozen):
+    """Random changes of training items; validation and test items are never changed."""
+
+    time_shift: bool = Field(True, description="sounds: up to 100 ms either way")
+    spec_augment: bool = Field(True, description="sounds: mask bands and frames (arXiv 1904.08779)")
+    noise: bool = Field(True, description="sounds: white to brown noise at 5 to 40 dB below the signal")
+    speed: bool = Field(True, description="sounds: 0.9 to 1.1 times as fast")
+    mixup: float = Field(0.0, ge=0, le=1, strict=False, description="alpha of the Beta distribution, 0: off (arXiv 1710.09412)")
+    flip: Auto | bool = Field(
+        "auto", description="pictures: mirrored left to right; auto: colour sets only, as a mirrored glyph is another glyph"
+    )
+    crop: bool = Field(True, description="pictures: padded by an eighth and cropped at random")
+
+
+class JobSpec(Frozen):
+    """Body of `POST /jobs`."""
+
+    dataset: str = Field(pattern=r"^ds_[0-9a-z]{1,40}$")
+    type: JobType | None = Field(None, description="default: pretrain for images, finetune for audio")
+    base_model: Text | None = Field(None, description="model id, alias, architecture, timm/<name>; null: random weights")
+    transfer: TransferConfig = TransferConfig()
+    hyperparameters: Hyperparameters = Hyperparameters()
+    features: FeatureConfig = FeatureConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    name: Text | None = None
+    alias: AliasName | None = None
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    metadata: dict[MetadataKey, MetadataValue] = Field({}, max_length=16)
+
+
+class Normalization(Frozen):
+    """Statistics of the training items: (value - mean) / std, one number a band (audio) or a channel (image)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class TransferRecord(Frozen):
+    """What was carried over, as done: written by models/transfer.py, kept in the artifact."""
+
+    mode: Literal["full", "partial", "none"] = "none"
+    base_model: str | None = None
+    shared_layers: tuple[str, ...] = ()
+    frozen_layers: tuple[str, ...] = ()
+    input_rule: Literal["same", "sum", "replicate"] = "same"
+
+
+class NetworkConfig(Frozen):
+    """All that is needed to rebuild a network before its weights are read."""
+
+    modality: Modality
+    architecture: str = Field(description="a registered backbone's name, or timm/<name>")
+    labels: tuple[str, ...]
+    features: FeatureConfig = Field(description="resolved: no auto left")
+    normalization: Normalization
+    source_classes: int | None = Field(None, description="seed_cnn's speech model only: outputs of the image classifier that it stands on")
+
+
+class LineageEntry(Frozen):
+    """One step on the way to a model, oldest first."""
+
+    model: str | None
+    job: str | None
+    dataset: str
+    dataset_sha256: str
+    modality: Modality
+    architecture: str
+
+
+class ModelManifest(Frozen):
+    """model.json: what an artifact says of itself."""
+
+    format: Literal[1] = 1
+    network: NetworkConfig
+    transfer: TransferRecord = TransferRecord()
+    lineage: tuple[LineageEntry, ...] = ()
+    training: JobSpec | None = Field(None, description="the job, with every auto resolved")
+    parameters: int = Field(0, ge=0, description="trainable and frozen numbers in the network")
+    layers: dict[str, int] = Field({}, description="backbone layer → parameters, from input to output")
+    metrics: dict[str, float] = {}
+    files: dict[str, str] = Field({}, description="file name → sha256 of the other files")
+    created_at: str = ""
+    versions: dict[str, str] = Field({}, description="library → version that made it")

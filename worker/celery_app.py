@@ -1,0 +1,82 @@
+"""The Celery application: how messages travel. What they mean is in worker/tasks.py; what is true is in the job's row.
+
+Early acknowledgement, no result backend, JSON only, and a body that holds a job id: a lost, doubled or forged message changes nothing
+(reliability.md 1.1 and 1.3 give the measurement behind each setting).
+"""
+
+import argparse
+import os
+
+from celery import Celery
+
+from worker.embedded import broker_url
+from worker.logs import configure_logging
+from worker.settings import Settings, get_settings
+
+RUN_TASK = "synesthesia.run"
+QUEUES = ("train", "data")
+
+
+def configuration(settings: Settings) -> dict[str, object]:
+    """Return Celery's settings; times in seconds."""
+    return {
+        "broker_url": broker_url(settings),
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": False,
+        "task_reject_on_worker_lost": False,
+        "task_default_queue": "train",
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_concurrency": 1,
+        "worker_hijack_root_logger": False,
+        "worker_soft_shutdown_timeout": settings.stop_grace_seconds + 5,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
+        "include": ["worker.tasks"],
+    }
+
+
+def create_celery(settings: Settings) -> Celery:
+    """Return an application configured from `settings`. Nothing is connected yet."""
+    celery = Celery("synesthesia", set_as_current=True)
+    celery.conf.update(configuration(settings))
+    return celery
+
+
+def run_worker(queues: str, name: str) -> None:
+    """Take messages from `queues` (comma-separated) until SIGTERM; one job at a time, in a forked child that supervises it."""
+    # SIGTERM means: let the trainer write its checkpoint and give the job back (reliability.md C15).
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    settings = get_settings()
+    configure_logging(settings.log_level)
+    celery = create_celery(settings)
+    celery.worker_main(
+        ["worker", "--pool", "prefork", "--concurrency", "1", "--queues", queues, "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle",
+         "--loglevel", settings.log_level.upper()]
+    )  # fmt: skip
+
+
+def main() -> None:
+    """`python -m worker.celery_app --queues train`."""
+    parser = argparse.ArgumentParser(description="Run a worker.")
+    parser.add_argument("--queues", default=",".join(QUEUES), help="comma-separated: train, data")
+    parser.add_argument("--name", default="worker")
+    arguments = parser.parse_args()
+    run_worker(arguments.queues, arguments.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Small things about processes: dying with the parent, owning a job on this host."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from worker.settings import host_name
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends (Linux; elsewhere nothing).
+
+    `parent` is the pid that must still be the parent: it may have died before the request was made.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
+class HostLock:
+    """A named file lock on this host. The kernel frees it when its holder dies, however it dies."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """`folder` is on a local disk; network file systems do not keep flock."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{name}.lock"
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Return whether the lock was free; it is held from then on, and not inherited by children."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Free the lock. The file stays: unlinking it would let two holders lock two files of one name."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def is_free(self) -> bool:
+        """Return whether nobody holds the lock now."""
+        free = self.acquire()
+        self.release()
+        return free
+
+    def remove(self) -> None:
+        """Delete the file of a lock whose name is never used again."""
+        self._path.unlink(missing_ok=True)
+
+
+def owner_name() -> str:
+    """Return a name for this process that no other ever has: host, pid and the moment."""
+    return f"{host_name()}:{os.getpid()}-{time.time_ns():x}"
+
+
+def owner_lock(folder: Path, owner: str) -> HostLock:
+    """Return the lock that an owner holds as long as it lives."""
+    return HostLock(folder, owner.rpartition(":")[2])

@@ -1,0 +1,61 @@
+"""From outbox to broker. The only caller of Celery's send_task."""
+
+import functools
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from sqlalchemy import delete, select, update
+
+from worker.celery_app import RUN_TASK, create_celery
+from worker.database import Job, Outbox, db_now, read, write
+from worker.settings import get_settings
+
+_BATCH = 100
+_log = structlog.get_logger(__name__)
+
+# What a broker that is down, hung or confused makes kombu raise; it does not wrap all of redis-py's and the socket's own errors.
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
+
+
+@functools.cache
+def _celery() -> Celery:
+    return create_celery(get_settings())
+
+
+def relay() -> int:
+    """Publish what waits in the outbox, oldest first, and return how many messages went out.
+
+    A row is deleted after its message was sent: a crash between the two sends it twice, and the second is a no-op at the claim.
+    Raises one of BROKER_ERRORS when the broker does not take a message; what was not sent stays.
+    """
+    with read() as session:
+        waiting = session.execute(select(Outbox.id, Outbox.job_id, Outbox.queue).order_by(Outbox.id).limit(_BATCH)).all()
+    sent: list[tuple[int, str]] = []
+    try:
+        for outbox_id, job_id, queue in waiting:
+            _celery().send_task(RUN_TASK, args=[job_id], queue=queue)
+            sent.append((outbox_id, job_id))
+    finally:
+        _mark_sent(sent)
+    return len(sent)
+
+
+def ping() -> bool:
+    """Return whether the broker answers within two seconds."""
+    try:
+        with _celery().connection_for_write(connect_timeout=2) as connection:
+            connection.ensure_connection(max_retries=1, timeout=2)
+            connection.default_channel.client.ping()
+    except BROKER_ERRORS:
+        return False
+    return True
+
+
+def _mark_sent(sent: list[tuple[int, str]]) -> None:
+    if not sent:
+        return
+    with write() as session:
+        session.execute(delete(Outbox).where(Outbox.id.in_([outbox_id for outbox_id, _ in sent])))
+        session.execute(update(Job).where(Job.id.in_([job_id for _, job_id in sent])).values(published_at=db_now()))

@@ -1,0 +1,289 @@
+"""Models, aliases and lineage: what has been made, what it is called, and what a job may build on."""
+
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy.orm import Session
+
+from models.catalog import architectures
+from models.config import ModelManifest
+from models.engine import Engine
+from models.errors import ArtifactError
+from worker.database import Alias, Job, Model, db_now, new_id, read, write
+from worker.errors import ConflictError, GoneError, NotFoundError
+from worker.lease import ACTIVE
+from worker.pages import Page, rfc3339
+from worker.settings import get_settings
+from worker.storage import get_storage, new_scratch
+
+DEFAULT_ALIAS = "default"
+ARTIFACT_FILES = ("model.safetensors", "model.json", "model.onnx", "MODEL_CARD.md", "evaluation.json")
+_TIMM = "timm/"
+_MAX_IMPORT_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """What a job's `base_model` turned out to be."""
+
+    name: str  # as it was asked for
+    model_id: str | None  # a model of ours
+    architecture: str
+    has_weights: bool
+    layers: tuple[str, ...]  # empty where only the trainer can tell (timm)
+
+
+def find_base_model(session: Session, name: str) -> BaseModel:
+    """Resolve a model id, an alias, an architecture or timm/<name>. Raises NotFoundError, GoneError."""
+    if name in architectures():
+        return BaseModel(name, None, name, has_weights=False, layers=tuple(architectures()[name]))
+    if name.startswith(_TIMM):
+        return BaseModel(name, None, name, has_weights=True, layers=())
+    try:
+        model = _resolve(session, name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"base_model {name!r} is no model, alias or architecture", code="base_model_not_found", param="base_model",
+            hint=f"architectures: {', '.join(architectures())}, timm/<name>; GET /backbones lists everything",
+        ) from error  # fmt: skip
+    manifest = ModelManifest.model_validate_json(json.dumps(model.manifest))
+    return BaseModel(name, model.id, manifest.network.architecture, has_weights=True, layers=tuple(manifest.layers))
+
+
+def get_model(name: str) -> dict[str, Any]:
+    """Return one model by id or alias as JSON. Raises NotFoundError, GoneError."""
+    with read() as session:
+        model = _resolve(session, name)
+        return as_json(model, _aliases_of(session, [model.id]).get(model.id, []))
+
+
+def list_models(*, limit: int = 20, after: str | None = None, modality: str | None = None, name: str | None = None) -> Page:
+    """Return models, newest first."""
+    where: list[ColumnElement[bool]] = [Model.deleted_at.is_(None)]
+    where += [Model.id < after] if after else []
+    where += [Model.modality == modality] if modality else []
+    where += [Model.name == name] if name else []
+    with read() as session:
+        rows = session.scalars(select(Model).where(*where).order_by(Model.id.desc()).limit(limit + 1)).all()
+        aliases = _aliases_of(session, [model.id for model in rows])
+    return Page([as_json(model, aliases.get(model.id, [])) for model in rows[:limit]], len(rows) > limit)
+
+
+def get_evaluation(name: str) -> dict[str, Any]:
+    """Return a model's evaluation. Raises NotFoundError, GoneError."""
+    with read() as session:
+        model = _resolve(session, name)
+        return {"object": "evaluation", "model": model.id, **model.evaluation}
+
+
+def model_directory(name: str) -> tuple[str, Path]:
+    """Return a model's id and the local folder of its artifact, fetched if need be. Raises NotFoundError, GoneError, ArtifactError."""
+    with read() as session:
+        model = _resolve(session, name)
+    return model.id, get_storage().fetch_directory(model.blob)
+
+
+def resolve_id(name: str) -> str:
+    """Return the id behind an id or alias: one indexed read. Raises NotFoundError, GoneError."""
+    with read() as session:
+        return _resolve(session, name).id
+
+
+def add_model(
+    session: Session, *, manifest: ModelManifest, evaluation: dict[str, Any], blob: str, size_bytes: int, model_id: str, **columns: Any
+) -> Model:
+    """Add a model whose artifact is already published, in the caller's transaction."""
+    model = Model(
+        id=model_id,
+        modality=manifest.network.modality,
+        manifest=manifest.model_dump(mode="json"),
+        evaluation=evaluation,
+        blob=blob,
+        sha256=manifest.files.get("model.safetensors", ""),
+        size_bytes=size_bytes,
+        created_at=_now(session),
+        **columns,
+    )
+    session.add(model)
+    session.flush()
+    return model
+
+
+def point_alias(session: Session, name: str, model_id: str) -> None:
+    """Let alias `name` point at a model, in the caller's transaction."""
+    moved = session.execute(
+        update(Alias).where(Alias.name == name).values(model_id=model_id, updated_at=db_now()).returning(Alias.name)
+    ).first()
+    if moved is None:
+        session.add(Alias(name=name, model_id=model_id, updated_at=_now(session)))
+        session.flush()
+
+
+def take_default(session: Session, model_id: str) -> None:
+    """Let the alias `default` point at a model, unless it already points somewhere."""
+    if session.get(Alias, DEFAULT_ALIAS) is None:
+        point_alias(session, DEFAULT_ALIAS, model_id)
+
+
+def set_alias(name: str, model: str) -> dict[str, Any]:
+    """Move an alias; moving it back is the rollback. Raises NotFoundError, GoneError."""
+    with write() as session:
+        target = _resolve(session, model)
+        point_alias(session, name, target.id)
+    return get_alias(name)
+
+
+def get_alias(name: str) -> dict[str, Any]:
+    """Return one alias. Raises NotFoundError."""
+    with read() as session:
+        alias = session.get(Alias, name)
+        if alias is None:
+            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
+        return _alias_json(alias)
+
+
+def list_aliases() -> list[dict[str, Any]]:
+    """Return all aliases by name."""
+    with read() as session:
+        return [_alias_json(alias) for alias in session.scalars(select(Alias).order_by(Alias.name)).all()]
+
+
+def delete_alias(name: str) -> None:
+    """Remove an alias; its model stays. Raises NotFoundError."""
+    with write() as session:
+        if session.scalar(delete(Alias).where(Alias.name == name).returning(Alias.name)) is None:
+            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
+
+
+def delete_model(name: str) -> None:
+    """Delete a model and its artifact. Raises NotFoundError, GoneError, ConflictError while an alias or an unfinished job needs it."""
+    with write() as session:
+        model = _resolve(session, name)
+        aliases = _aliases_of(session, [model.id]).get(model.id)
+        if aliases:
+            raise ConflictError(
+                f"model {model.id} is what alias {aliases[0]!r} points at", code="model_in_use", hint="move or delete the alias first"
+            )
+        users = session.scalars(select(Job.id).where(Job.base_model_id == model.id, Job.state.in_(("queued", "paused", *ACTIVE)))).all()
+        if users:
+            raise ConflictError(f"job {users[0]} builds on model {model.id}", code="model_in_use")
+        session.execute(update(Model).where(Model.id == model.id).values(deleted_at=db_now()))
+    get_storage().delete(model.blob)
+
+
+def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
+    """Take in an artifact (a tar as `GET /models/{id}/artifact` gives it). Raises ArtifactError naming what is wrong with it."""
+    folder = new_scratch("import")
+    _unpack(archive, folder)
+    manifest = ModelManifest.model_validate_json((folder / "model.json").read_bytes())
+    Engine.load(folder)  # verifies the hash, and that the graph runs
+    model_id = new_id("mdl")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    evaluation = _read_json(folder / "evaluation.json")
+    blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
+    with write() as session:
+        add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
+    return get_model(model_id)
+
+
+def list_backbones() -> list[dict[str, Any]]:
+    """Return what `base_model` accepts: architectures, timm weights at hand, own image models; each with its layers in order."""
+    found = [_backbone_json(name, "architecture", layers) for name, layers in architectures().items()]
+    folder = get_settings().timm_dir
+    if folder is not None and folder.is_dir():
+        found += [_backbone_json(_TIMM + path.stem, "timm", {}) for path in sorted(folder.glob("*.safetensors"))]
+    with read() as session:
+        rows = session.scalars(select(Model).where(Model.modality == "image", Model.deleted_at.is_(None)).order_by(Model.id.desc())).all()
+    return found + [
+        _backbone_json(model.id, "model", model.manifest["layers"], model.manifest["network"]["architecture"]) for model in rows
+    ]
+
+
+def as_json(model: Model, aliases: Sequence[str]) -> dict[str, Any]:
+    """Return a model with the fields of api.md."""
+    manifest = model.manifest
+    network = manifest["network"]
+    return {
+        "id": model.id,
+        "object": "model",
+        "name": model.name,
+        "modality": model.modality,
+        "labels": network["labels"],
+        "architecture": network["architecture"],
+        "parameters": manifest["parameters"],
+        "size_bytes": model.size_bytes,
+        "dataset": model.dataset_id,
+        "job": model.job_id,
+        "base_model": model.base_model,
+        "lineage": manifest["lineage"],
+        "transfer": manifest["transfer"],
+        "layers": [{"name": name, "parameters": count} for name, count in manifest["layers"].items()],
+        "features": network["features"],
+        "metrics": manifest["metrics"],
+        "sha256": model.sha256,
+        "created_at": rfc3339(model.created_at),
+        "aliases": list(aliases),
+    }
+
+
+def _resolve(session: Session, name: str) -> Model:
+    alias = session.get(Alias, name)
+    model = session.get(Model, alias.model_id if alias else name)
+    if model is None:
+        if name == DEFAULT_ALIAS:
+            raise NotFoundError(
+                "there is no model to predict with yet",
+                code="no_default_model",
+                hint="a fine-tune that succeeds becomes the alias 'default'",
+            )
+        raise NotFoundError(f"there is no model or alias {name!r}", code="model_not_found")
+    if model.deleted_at is not None:
+        raise GoneError(f"model {model.id} has been deleted", code="model_deleted")
+    return model
+
+
+def _aliases_of(session: Session, ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for alias in session.scalars(select(Alias).where(Alias.model_id.in_(ids)).order_by(Alias.name)):
+        found.setdefault(alias.model_id, []).append(alias.name)
+    return found
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write the artifact's files, and nothing else, into `folder`."""
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                if not member.isreg() or member.name not in ARTIFACT_FILES or member.size > _MAX_IMPORT_BYTES:
+                    raise ArtifactError(
+                        f"{member.name[:100]!r} does not belong into an artifact", hint=f"it holds {', '.join(ARTIFACT_FILES)}"
+                    )
+                source = tar.extractfile(member)
+                (folder / member.name).write_bytes(source.read() if source else b"")
+    except tarfile.TarError as error:
+        raise ArtifactError(f"not a readable tar file: {error}") from error
+    missing = [name for name in ARTIFACT_FILES[:3] if not (folder / name).exists()]
+    if missing:
+        raise ArtifactError(f"the artifact lacks {', '.join(missing)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+
+def _backbone_json(name: str, kind: str, layers: dict[str, int], architecture: str | None = None) -> dict[str, Any]:
+    listed = [{"name": layer, "parameters": count} for layer, count in layers.items()]
+    return {"id": name, "object": "backbone", "kind": kind, "architecture": architecture or name, "layers": listed}
+
+
+def _alias_json(alias: Alias) -> dict[str, Any]:
+    return {"name": alias.name, "object": "alias", "model": alias.model_id, "updated_at": rfc3339(alias.updated_at)}
+
+
+def _now(session: Session) -> float:
+    return float(session.execute(select(db_now())).scalar_one())

@@ -1,0 +1,107 @@
+"""Every setting, typed, in one class; the only module that reads the environment. `.env.example` lists them for people."""
+
+import functools
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 2**20
+GIB = 2**30
+
+
+class Settings(BaseSettings):
+    """Read once per process; sizes in bytes, times in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNESTHESIA_", frozen=True, populate_by_name=True)
+
+    # Where things are. Nothing set: SQLite, files and a Valkey server of its own below data_dir.
+    data_dir: Path = Path("data")
+    database_url: str | None = Field(None, validation_alias=AliasChoices("database_url", "DATABASE_URL"))
+    redis_url: str | None = Field(None, validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    blob_url: str | None = Field(None, validation_alias=AliasChoices("blob_url", "BLOB_URL"), description="file:// or s3://")
+
+    # Who may call.
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: SecretStr | None = Field(None, description="a key with admin scope; needed beyond loopback")
+    auth: Literal["auto", "keys", "off"] = "auto"
+
+    # Where training runs.
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    hf_hub_offline: bool = Field(False, validation_alias=AliasChoices("hf_hub_offline", "HF_HUB_OFFLINE"))
+    timm_dir: Path | None = Field(None, description="a folder of <name>.safetensors, looked up before the hub")
+    threads: int | None = Field(None, description="CPU threads of a trainer; default: all cores")
+
+    # Limits of what is accepted, shown at GET /limits (reliability.md 4.2).
+    max_json_bytes: int = 256 * 1024
+    max_sound_bytes: int = 25 * MIB
+    max_sound_seconds: float = 60.0
+    max_image_bytes: int = 20 * MIB
+    max_image_pixels: int = 25_000_000
+    max_image_side: int = 8192
+    max_archive_bytes: int = 2 * GIB
+    max_expanded_bytes: int = 4 * GIB
+    max_member_bytes: int = 64 * MIB
+    max_members: int = 100_000
+    max_archive_ratio: float = Field(200.0, description="expanded : stored, judged after the first 16 MiB")
+    max_queued_jobs: int = 10_000
+    body_seconds: float = Field(10.0, description="a request body may take this long, plus its size at 50 kB/s")
+    min_free_fraction: float = Field(0.05, description="below this share of free disk new uploads and jobs get 507")
+
+    # Packed storage.
+    stored_sample_rate: int = Field(16000, description="Hz of packed sounds")
+    stored_image_side: int = Field(128, description="packed pictures are scaled down to this shorter side, never up")
+
+    # The state machine (reliability.md 1.2). Tests shorten these.
+    lease_seconds: float = 60.0
+    heartbeat_seconds: float = 2.0
+    janitor_seconds: float = 2.0
+    republish_seconds: float = Field(20.0, description="a queued job that nobody claimed for this long is sent again")
+    max_failures: int = 3
+    stall_seconds: float = Field(600.0, description="a trainer without a step for this long is ended")
+    stop_grace_seconds: float = Field(20.0, description="between SIGTERM and SIGKILL of a trainer")
+    checkpoint_seconds: float = Field(10.0, description="longest stretch of training that a kill can cost")
+    job_seconds: float = Field(6 * 3600.0, description="longest run of one job")
+    idempotency_seconds: float = 24 * 3600.0
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """SQLAlchemy URL; SQLite below the data directory unless one is set."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'synesthesia.db'}"
+
+    @property
+    def resolved_blob_url(self) -> str:
+        """Fsspec URL of the folder for uploads, packed datasets and artifacts."""
+        return self.blob_url or f"file://{self.data_dir.absolute() / 'blobs'}"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Local folder for uploads on their way, checkpoints and fetched copies; on the data directory's disk."""
+        return self.data_dir.absolute() / "scratch"
+
+    @property
+    def lock_dir(self) -> Path:
+        """Local folder of one lock file a running job; a free lock means a dead owner."""
+        return self.data_dir.absolute() / "locks"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """Return the process's settings. Read once: the environment of a running process does not change."""
+    return Settings()
+
+
+@functools.cache
+def host_name() -> str:
+    """Name under which this machine owns jobs. Containers get their own, so two on one disk are two hosts."""
+    return socket.gethostname()

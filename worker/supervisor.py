@@ -1,0 +1,210 @@
+"""Runs one job's child process: starts it, renews the lease, stores its reports, stops it, and judges its end.
+
+One thread and one loop. It never imports torch (a forked CUDA process can't use the GPU) and holds no transaction while it waits.
+"""
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.errors import SynesthesiaError
+from worker import drain
+from worker.database import Job, write
+from worker.inbox import Inbox
+from worker.lease import add_status, claim, close, renew, requeue
+from worker.processes import owner_lock, owner_name
+from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT
+from worker.settings import Settings, get_settings
+from worker.work import WORK, Work, job_folder
+
+_TICK_SECONDS = 0.2  # how late a drain, a stall or a lease is noticed at most
+_FINISH = signal.SIGUSR1  # to the trainer: end now, keep the best checkpoint as a model
+_RELEASE = signal.SIGTERM  # to the trainer: write a checkpoint and exit, the job goes on later
+_log = structlog.get_logger(__name__)
+
+
+def supervise(job_id: str) -> None:
+    """Run the job `job_id` if it can be claimed; return when this start of it is over."""
+    settings = get_settings()
+    owner = owner_name()
+    lock = owner_lock(settings.lock_dir, owner)
+    lock.acquire()  # before the claim: a running job whose owner's lock is free has a dead owner
+    try:
+        claimed = claim(job_id, owner)
+        if claimed is None:
+            _log.info("nothing_to_claim", job_id=job_id)
+            return
+        with structlog.contextvars.bound_contextvars(job_id=job_id, token=claimed.token):
+            Supervisor(claimed.job, WORK[claimed.job.type], settings).run()
+    finally:
+        lock.release()
+        lock.remove()
+
+
+class Supervisor:
+    """One start of one job."""
+
+    def __init__(self, job: Job, work: Work, settings: Settings) -> None:
+        """`job` is the claimed row, detached from its session."""
+        self._job = job
+        self._work = work
+        self._settings = settings
+        self._folder = job_folder(job.id)
+        self._inbox = Inbox(job)
+        self._began = time.monotonic()
+        self._asked: str | None = None  # why the child was told to stop: cancel | pause | drain | stalled | time_limit | lost
+        self._kill_at = float("inf")
+
+    def run(self) -> None:
+        """Start the child, see it through, write down how it ended."""
+        try:
+            child = self._start()
+        except SynesthesiaError as error:
+            self._fail({"code": error.code, "message": error.message, "param": error.param})
+            return
+        try:
+            self._watch(child)
+        finally:
+            _end(child)
+        self._conclude(child.returncode)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        start = self._work.start(self._job, self._folder)
+        _log.info("child_starts", type=self._job.type)
+        with (self._folder / "log").open("ab") as log:
+            child = subprocess.Popen(start.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        assert child.stdin is not None
+        try:
+            child.stdin.write(start.order)
+            child.stdin.close()
+        except BrokenPipeError:  # it died before it read its order; _watch sees the end of its output
+            pass
+        return child
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> None:
+        """Read reports and keep the lease until the child closes its output."""
+        assert child.stdout is not None
+        os.set_blocking(child.stdout.fileno(), False)
+        next_beat = 0.0
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while True:
+                if selector.select(_TICK_SECONDS) and not self._inbox.feed(os.read(child.stdout.fileno(), 65536)):
+                    return
+                if time.monotonic() >= next_beat:
+                    next_beat = time.monotonic() + self._settings.heartbeat_seconds
+                    self._beat(child)
+                self._check_clocks(child)
+
+    def _beat(self, child: subprocess.Popen[bytes]) -> None:
+        directive = renew(self._job.id, self._job.token, self._inbox.take_progress())
+        if directive == "lost" or self._inbox.lost:
+            self._ask(child, "lost", signal.SIGKILL)
+        elif directive == "cancel":
+            self._ask(child, "cancel", _FINISH)
+        elif directive == "pause":
+            self._ask(child, "pause", _RELEASE)
+
+    def _check_clocks(self, child: subprocess.Popen[bytes]) -> None:
+        now = time.monotonic()
+        if drain.requested():
+            self._ask(child, "drain", _RELEASE)
+        if now - self._inbox.heard_at > self._settings.stall_seconds:
+            self._ask(child, "stalled", signal.SIGKILL)
+        if now - self._began > self._settings.job_seconds:
+            self._ask(child, "time_limit", _RELEASE)
+        if now > self._kill_at:
+            child.kill()
+
+    def _ask(self, child: subprocess.Popen[bytes], why: str, how: signal.Signals) -> None:
+        """Tell the child to stop, once a reason; a stronger reason may follow a weaker one."""
+        if self._asked == why or self._asked in ("lost", "stalled"):
+            return
+        _log.info("child_asked_to_stop", why=why)
+        self._asked = why
+        self._kill_at = min(self._kill_at, time.monotonic() + self._settings.stop_grace_seconds)
+        child.send_signal(how)
+
+    def _conclude(self, code: int) -> None:
+        """Write the end of this start. Whatever is written is fenced, so a lost job is left alone."""
+        if self._asked == "lost":
+            return
+        if code == RESULT_EXIT and self._inbox.result is not None:
+            self._succeed(self._inbox.result)
+        elif code == FAILED_EXIT and self._inbox.failure is not None:
+            self._fail(self._inbox.failure)
+        elif self._asked == "time_limit":
+            self._fail({"code": "time_limit", "message": f"ran longer than {self._settings.job_seconds:.0f} s", "param": None})
+        elif self._asked in ("cancel", "pause", "drain") and (code == RELEASED_EXIT or code < 0):
+            self._requeue("stopped as asked; the checkpoint is kept")
+        else:
+            self._count_failure(code)
+
+    def _succeed(self, result: dict[str, Any]) -> None:
+        try:
+            published = self._work.succeed(self._job, self._folder, result)
+        except SynesthesiaError as error:
+            self._fail({"code": error.code, "message": error.message, "param": error.param})
+            return
+        _log.info("job_succeeded" if published else "job_taken_over")
+
+    def _fail(self, error: dict[str, Any]) -> None:
+        with write() as session:
+            if close(session, self._job.id, self._job.token, "failed", error=error):
+                self._work.lose(session, self._job, error)
+                add_status(session, self._job.id, "failed", error["message"], level="error", error=error)
+        _log.warning("job_failed", error=error)
+
+    def _requeue(self, reason: str, *, delay: float = 0.0, counted: bool = False) -> None:
+        with write() as session:
+            job = session.get_one(Job, self._job.id, with_for_update=True)
+            if job.token == self._job.token:
+                requeue(session, job, reason, delay=delay, counted=counted)
+
+    def _count_failure(self, code: int) -> None:
+        """The child died by itself. Progress since its start forgives it; three deaths without any end the job."""
+        counted = not self._inbox.checkpointed
+        failures = self._job.failures + int(counted)
+        what = "made no step for too long" if self._asked == "stalled" else f"ended with {_describe(code)}"
+        tail = _tail(self._folder / "log")
+        _log.warning("child_died", code=code, counted=counted, log=tail)
+        if failures >= self._settings.max_failures:
+            error = {
+                "code": "stalled" if self._asked == "stalled" else "worker_lost",
+                "message": f"the trainer {what}, {failures} times",
+                "param": None,
+            }
+            self._fail(error)
+            return
+        self._requeue(f"the trainer {what}; it starts again", delay=2.0**failures if counted else 0.0, counted=counted)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave no process behind: the child leads its own session, so its own children go with it."""
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def _describe(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _tail(path: Path, size: int = 2000) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode(errors="replace")
