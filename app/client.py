@@ -92,7 +92,7 @@ class Client:
         return self._patiently(lambda: self._send("POST", path, params=_present(params), json=body, headers=headers))
 
     def upload_dataset(self, archive: Path, *, on_bytes: OnBytes = lambda _: None, **params: Any) -> Json:
-        """Send an archive as the request's body, in pieces; `on_bytes` hears the size of each. Raises ValueError for another kind of file."""
+        """Send an archive as the request's body, in pieces; `on_bytes` hears the size of each. Raises ValueError for any other file."""
         headers = {
             "Content-Type": archive_type(archive),
             "Content-Length": str(archive.stat().st_size),

@@ -1,4 +1,4 @@
-"""What the command line hands to the processes that it starts. Settings are read in worker/settings.py alone; here they are only written."""
+"""What the command line hands to the processes that it starts. worker/settings.py alone reads settings; here they are written."""
 
 import os
 from pathlib import Path

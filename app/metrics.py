@@ -13,15 +13,17 @@ class Metrics:
 
     def __init__(self) -> None:
         """All counters begin at zero."""
-        self._registry = CollectorRegistry()
-        where = {"registry": self._registry, "namespace": "synesthesia"}
-        self._requests = Counter("requests", "Answers by route, method and status.", ["route", "method", "status"], **where)
-        self._seconds = Histogram("request_seconds", "Time to the end of the answer.", ["route", "method"], buckets=SECONDS, **where)
-        self._predictions = Counter("predictions", "Sounds judged.", ["outcome"], **where)
-        self._prediction_seconds = Histogram("prediction_seconds", "Time of decoding, features and network.", buckets=SECONDS, **where)
-        self._jobs = Gauge("jobs", "Jobs by state.", ["state"], **where)
-        self._oldest = Gauge("oldest_queued_seconds", "How long the oldest queued job has waited.", **where)
-        self._engines = Gauge("engines_loaded", "Models held ready for predictions.", **where)
+        self._registry = here = CollectorRegistry()
+        by_route = ("route", "method")
+        self._requests = Counter("synesthesia_requests", "Answers by route, method and status.", (*by_route, "status"), registry=here)
+        self._seconds = Histogram("synesthesia_request_seconds", "Time to the end of the answer.", by_route, buckets=SECONDS, registry=here)
+        self._predictions = Counter("synesthesia_predictions", "Sounds judged.", ("outcome",), registry=here)
+        self._prediction_seconds = Histogram(
+            "synesthesia_prediction_seconds", "Time of decoding, features and network.", buckets=SECONDS, registry=here
+        )
+        self._jobs = Gauge("synesthesia_jobs", "Jobs by state.", ("state",), registry=here)
+        self._oldest = Gauge("synesthesia_oldest_queued_seconds", "How long the oldest queued job has waited.", registry=here)
+        self._engines = Gauge("synesthesia_engines_loaded", "Models held ready for predictions.", registry=here)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer. `route` is a template, never a path as the client wrote it."""

@@ -33,7 +33,7 @@ _READY_POLL_SECONDS = 0.05
 _WATCH_SECONDS = 0.5
 _HOPELESS_DEATHS = 5  # before the service was ever ready
 _BACKLOG = 2048
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - looked for, not bound
 QUEUES = ("train", "data")
 
 

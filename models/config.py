@@ -47,9 +47,9 @@ class FeatureConfig(Frozen):
 
     sample_rate: int = Field(16000, ge=8000, le=48000, description="Hz; sounds are resampled to it")
     n_mels: int = Field(64, ge=16, le=256, description="mel bands, the picture's height")
-    window_ms: float = Field(25.0, ge=5, le=200, strict=False, description="length of the analysis window, milliseconds")
-    hop_ms: float = Field(10.0, ge=2, le=100, strict=False, description="distance of two frames, milliseconds")
-    clip_seconds: Auto | Annotated[float, Field(ge=0.2, le=30, strict=False)] = Field(
+    window_ms: float = Field(25.0, ge=5, le=200, description="length of the analysis window, milliseconds")
+    hop_ms: float = Field(10.0, ge=2, le=100, description="distance of two frames, milliseconds")
+    clip_seconds: Auto | Annotated[float, Field(ge=0.2, le=30)] = Field(
         "auto", description="length of sound the network sees; auto: the 95th percentile of the training clips, 0.5 to 4 s"
     )
     image_size: Auto | Annotated[int, Field(ge=16, le=512)] = Field(
@@ -74,19 +74,19 @@ class Hyperparameters(Frozen):
 
     epochs: Auto | Annotated[int, Field(ge=1, le=10000)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=100, strict=False)] = Field("auto", description="peak of the schedule")
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=100)] = Field("auto", description="peak of the schedule")
     optimizer: OptimizerName = "adamw"
-    momentum: float = Field(0.9, ge=0, lt=1, strict=False, description="sgd and rmsprop")
-    weight_decay: Auto | Annotated[float, Field(ge=0, le=1, strict=False)] = "auto"
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and rmsprop")
+    weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
     schedule: ScheduleName = "one_cycle"
-    label_smoothing: float = Field(0.05, ge=0, lt=1, strict=False)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
     early_stopping_patience: int | None = Field(
         10, ge=1, le=10000, description="epochs without a better validation loss; null: never stop early"
     )
-    gradient_clip: float | None = Field(1.0, gt=0, le=1e6, strict=False, description="largest gradient norm; null: unbounded")
+    gradient_clip: float | None = Field(1.0, gt=0, le=1e6, description="largest gradient norm; null: unbounded")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
     balance_classes: bool = Field(True, description="weigh the loss by inverse label frequency")
-    max_seconds: float | None = Field(None, gt=0, le=1e7, strict=False, description="training stops here and keeps the best checkpoint")
+    max_seconds: float | None = Field(None, gt=0, le=1e7, description="training stops here and keeps the best checkpoint")
 
 
 class AugmentationConfig(Frozen):
@@ -96,7 +96,7 @@ class AugmentationConfig(Frozen):
     spec_augment: bool = Field(True, description="sounds: mask bands and frames (arXiv 1904.08779)")
     noise: bool = Field(True, description="sounds: white to brown noise at 5 to 40 dB below the signal")
     speed: bool = Field(True, description="sounds: 0.9 to 1.1 times as fast")
-    mixup: float = Field(0.0, ge=0, le=1, strict=False, description="alpha of the Beta distribution, 0: off (arXiv 1710.09412)")
+    mixup: float = Field(0.0, ge=0, le=1, description="alpha of the Beta distribution, 0: off (arXiv 1710.09412)")
     flip: Auto | bool = Field(
         "auto", description="pictures: mirrored left to right; auto: colour sets only, as a mirrored glyph is another glyph"
     )

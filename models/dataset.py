@@ -73,7 +73,7 @@ class PackedWriter:
         n_items = len(self._offsets) - 1
         if not len(item_labels) == len(item_splits) == len(item_groups) == n_items:
             raise ValueError(f"{n_items} items, but {len(item_labels)} labels, {len(item_splits)} splits, {len(item_groups)} groups")
-        arrays = {
+        arrays: dict[str, np.ndarray[Any, np.dtype[Any]]] = {
             "offsets": np.array(self._offsets, np.int64),
             "shapes": np.array(self._shapes, np.int32).reshape(-1, 2),
             "labels": np.array(item_labels, np.int32),
@@ -82,7 +82,7 @@ class PackedWriter:
         }
         _check_range(arrays["labels"], 0, len(labels))
         _check_range(arrays["groups"], -1, len(group_names))
-        manifest = {"format": FORMAT, "modality": self.modality, "sample_rate": self.sample_rate, "items": n_items}
+        manifest: dict[str, Any] = {"format": FORMAT, "modality": self.modality, "sample_rate": self.sample_rate, "items": n_items}
         manifest |= {"labels": list(labels), "groups": list(group_names), "summary": summary}
         self._data.flush()
         os.fsync(self._data.fileno())
@@ -131,7 +131,7 @@ class PackedDataset:
             if not complete or any(len(arrays[name]) != n_items for name in ("labels", "splits", "groups", "shapes")):
                 raise DatasetError("The packed dataset's files do not fit together.", code="dataset_damaged")
             names = {"labels": tuple(manifest["labels"]), "group_names": tuple(manifest["groups"]), "summary": manifest["summary"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: numpy's answer to an empty file
             raise DatasetError(f"The packed dataset can't be opened: {error}", code="dataset_damaged") from error
         items = {f"item_{name}": arrays.pop(name) for name in ("labels", "splits", "groups")}
         return cls(directory=directory, modality=modality, sample_rate=manifest["sample_rate"], data=data, **names, **items, **arrays)
@@ -151,7 +151,7 @@ class PackedDataset:
         return flat if self.modality == "audio" else flat.reshape(*self.shapes[index], 3)
 
     def indices(self, split: Split) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the indices of a split's items, ascending."""
+        """Return the indices of a split's items, shape (n,), ascending."""
         return np.flatnonzero(self.item_splits == SPLITS.index(split))
 
     def durations(self) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -1,4 +1,7 @@
-"""Packed items → items of one size, ready for batches: clips of one length, pictures of one side. Prepared once a job, not once an epoch."""
+"""Packed items → items of one size, ready for batches: clips of one length, pictures of one side.
+
+Prepared once a job.
+"""
 
 import hashlib
 import os

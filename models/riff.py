@@ -103,35 +103,36 @@ class _Form:
 
 
 def _fmt_and_data(data: bytes, order: str) -> _Form:
-    """Walk the chunks; what stands behind the data chunk may be cut or odd, as nothing there changes the sound."""
-    fmt: bytes | None = None
-    body: tuple[int, int] | None = None
-    ds64: bytes | None = None
-    for name, start, length in _chunks(data, order):
+    """Find the two chunks that matter; what stands behind the data chunk may be cut or odd, as nothing there changes the sound."""
+    head, start, declared = _head_chunks(data, order)
+    if b"fmt " not in head:
+        raise _unreadable("has no fmt chunk before its data")
+    length = _data_length(data, order, start, declared, head.get(b"ds64"))
+    # From the true end: behind an unknown length the samples themselves would be walked as chunks.
+    if any(name == b"data" for name, _, _ in _chunks(data, order, start + length + length % 2)):
+        raise _unreadable("has two data chunks, so its sound is ambiguous")
+    return _Form(head[b"fmt "], start, length)
+
+
+def _head_chunks(data: bytes, order: str) -> tuple[dict[bytes, bytes], int, int]:
+    """Return the fmt and ds64 chunks that precede the data chunk, its start and its declared length."""
+    head: dict[bytes, bytes] = {}
+    for name, start, length in _chunks(data, order, 12):
         if name == b"data":
-            if body is not None:
-                raise _unreadable("has two data chunks, so its sound is ambiguous")
-            if fmt is None:
-                raise _unreadable("has no fmt chunk before its data")
-            body = start, _data_length(data, order, start, length, ds64)
-        elif body is None and start + length > len(data):
+            return head, start, length
+        if start + length > len(data):
             raise MediaContentError(
                 f"The WAV chunk {name!r} declares {length} bytes, {len(data) - start} are there.", code="audio_truncated"
             )
-        elif name == b"fmt " and body is None:
-            if fmt is not None or length < 16:
-                raise _unreadable("has two fmt chunks or one shorter than 16 bytes")
-            fmt = data[start : start + length]
-        elif name == b"ds64":
-            ds64 = data[start : start + length]
-    if fmt is None or body is None:
-        raise MediaContentError("The WAV file ends before its data chunk.", code="audio_truncated")
-    return _Form(fmt, *body)
+        if name == b"fmt " and (name in head or length < 16):
+            raise _unreadable("has two fmt chunks or one shorter than 16 bytes")
+        if name in (b"fmt ", b"ds64"):
+            head[name] = data[start : start + length]
+    raise MediaContentError("The WAV file ends before its data chunk.", code="audio_truncated")
 
 
-def _chunks(data: bytes, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, start, declared length) of each chunk whose header is there; stop at the first that leaves the file."""
-    position = 12
+def _chunks(data: bytes, order: str, position: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, start, declared length) of each chunk from `position` whose header is there; stop at the first that leaves the file."""
     for _ in range(_MAX_CHUNKS):
         if position + 8 > len(data):
             return

@@ -74,7 +74,7 @@ def _cut_groups(labels: Ints, groups: Ints, missing: list[Split], elsewhere: set
     np.add.at(counts, (group_index, label_index), 1)
     free = _movable(counts, names, elsewhere)
     spare = len(free) - (len(free) == len(names))
-    sides = missing[: min(spare, len(missing))]
+    sides = missing[: max(0, spare)]  # -1 where no item has a group
     if not sides:
         return {}
     draws = max(1, min(MAX_DRAWS, DRAW_BUDGET // counts.size))

@@ -5,6 +5,7 @@ and spends 50 µs on each member where this one spends 10. Format: PKWARE APPNOT
 Only stored and deflated members; data descriptors are allowed, as streaming writers need them (macOS Finder among them).
 """
 
+import dataclasses
 import os
 import stat
 import struct
@@ -259,10 +260,7 @@ def _with_limits(entries: list[_Entry], directory_offset: int) -> list[_Entry]:
         if entry.offset + _LOCAL.size + len(entry.raw_name) + entry.stored > following:
             raise refuse("archive_overlap", "shares bytes with another member or with the directory", entry.member.name)
         limits[index], following = following, entry.offset
-    return [
-        _Entry(entry.member, entry.raw_name, entry.method, entry.crc, entry.stored, entry.offset, limit)
-        for entry, limit in zip(entries, limits, strict=True)
-    ]
+    return [dataclasses.replace(entry, limit=limit) for entry, limit in zip(entries, limits, strict=True)]
 
 
 def _expand(descriptor: int, entry: _Entry, wanted: int, *, whole: bool = True) -> bytes:

@@ -32,7 +32,7 @@ def limits_of(settings: Settings) -> ArchiveLimits:
 
 
 def sniff_format(path: Path) -> str | None:
-    """Return "zip", "tar" or "tar.gz" by the first bytes, None for anything else. Raises DatasetError (archive_ambiguous) for two at once."""
+    """Return "zip", "tar" or "tar.gz" by the first bytes, None for others. Raises DatasetError (archive_ambiguous) for two at once."""
     with path.open("rb") as file:
         head = file.read(512)
         is_tar = _looks_like_tar(head)

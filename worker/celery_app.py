@@ -7,8 +7,10 @@ Early acknowledgement, no result backend, JSON only, and a body that holds a job
 import argparse
 import os
 
-from celery import Celery
+from celery import Celery, signals
 
+from worker import drain
+from worker.database import get_engine
 from worker.embedded import broker_url
 from worker.logs import configure_logging
 from worker.settings import Settings, get_settings
@@ -63,10 +65,15 @@ def run_worker(queues: str, name: str) -> None:
     settings = get_settings()
     configure_logging(settings.log_level)
     celery = create_celery(settings)
-    celery.worker_main(
-        ["worker", "--pool", "prefork", "--concurrency", "1", "--queues", queues, "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle",
-         "--loglevel", settings.log_level.upper()]
-    )  # fmt: skip
+    drain.install()
+    # A forked child must not use the parent's database connections.
+    signals.worker_process_init.connect(_forget_connections, weak=False)
+    options = ("--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle", "--loglevel", settings.log_level.upper())
+    celery.worker_main(["worker", "--queues", queues, "--hostname", f"{name}@%h", *options])
+
+
+def _forget_connections(**_: object) -> None:
+    get_engine.cache_clear()
 
 
 def main() -> None:

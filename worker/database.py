@@ -8,7 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Engine, Float, ForeignKey, Index, Integer, String, UniqueConstraint, create_engine, event, select
 from sqlalchemy.ext.compiler import compiles
@@ -38,7 +38,7 @@ def _postgres_now(*_: Any, **__: Any) -> str:
 class Base(DeclarativeBase):
     """Base of the tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON}
 
 
 class Dataset(Base):

@@ -22,7 +22,7 @@ from worker.settings import Settings
 _SOCKET = "broker.sock"
 _LOG = "broker.log"
 _MAX_SOCKET_BYTES = 107  # sockaddr_un.sun_path holds 108 with its closing zero (unix(7))
-_SHORT_ROOT = Path("/tmp")  # not $TMPDIR, which may be long and may differ between two processes; ownership is checked
+_SHORT_ROOT = Path("/tmp")  # noqa: S108 - not $TMPDIR, which may be long and may differ between two processes; ownership is checked
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LEFTOVER_SECONDS = 2.0  # a server whose parent was killed is gone well before
@@ -150,7 +150,7 @@ class Broker:
 
 
 def _arguments(path: Path) -> list[str]:
-    """Return the server's options. Every key has its reason in reliability.md C11 and C20: nothing is evicted, a restart loses a second at most."""
+    """Return the server's options: nothing is evicted (reliability.md C20), a restart loses a second at most (C11)."""
     options = {
         "port": "0",
         "unixsocket": str(path),

@@ -27,6 +27,15 @@ class Inbox:
         self.checkpointed = False
         self.result: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "progress": self._on_progress,
+            "metrics": self._on_metrics,
+            "message": self._on_message,
+            "resolved": self._on_resolved,
+            "checkpoint": self._on_checkpoint,
+            "result": self._on_result,
+            "failed": self._on_failed,
+        }
 
     def feed(self, data: bytes) -> bool:
         """Take what was read; False at the end of the stream. Lines that are no JSON object are logged and dropped."""
@@ -46,12 +55,12 @@ class Inbox:
     def _take(self, line: bytes) -> None:
         try:
             report = json.loads(line)
-            handler = _HANDLERS[report.pop("kind")]
+            handler = self._handlers[report.pop("kind")]
         except (ValueError, KeyError, TypeError, AttributeError):
             _log.warning("report_not_understood", line=line[:200].decode(errors="replace"))
             return
         self.heard_at = time.monotonic()
-        handler(self, report)
+        handler(report)
 
     def _store(self, events: list[dict[str, Any]], **columns: Any) -> None:
         if not record(self._job_id, self._token, events, **columns):
@@ -81,14 +90,3 @@ class Inbox:
 
     def _on_failed(self, report: dict[str, Any]) -> None:
         self.failure = {"code": report["code"], "message": report["message"], "param": report.get("param")}
-
-
-_HANDLERS: dict[str, Callable[[Inbox, dict[str, Any]], None]] = {
-    "progress": Inbox._on_progress,
-    "metrics": Inbox._on_metrics,
-    "message": Inbox._on_message,
-    "resolved": Inbox._on_resolved,
-    "checkpoint": Inbox._on_checkpoint,
-    "result": Inbox._on_result,
-    "failed": Inbox._on_failed,
-}

@@ -87,7 +87,7 @@ def list_jobs(
     limit: int = 20,
     after: str | None = None,
     status: str | None = None,
-    type: str | None = None,
+    type: str | None = None,  # noqa: A002 - the field's name
     metadata: dict[str, str] | None = None,
 ) -> Page:
     """Return jobs, newest first; `after` is the last id of the page before."""
@@ -139,7 +139,7 @@ def count_by_state() -> tuple[dict[str, int], float]:
     with read() as session:
         counts = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
         oldest = session.scalar(select(db_now() - func.min(Job.created_at)).where(Job.state == "queued"))
-    return {state: count for state, count in counts}, float(oldest or 0.0)
+    return dict(counts), float(oldest or 0.0)
 
 
 def as_json(job: Job) -> dict[str, Any]:

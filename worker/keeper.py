@@ -3,6 +3,11 @@
 Its work is idempotent, so two keepers at once do no harm; on one host a file lock lets one of them do it all.
 """
 
+import functools
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,9 +18,10 @@ from sqlalchemy.orm import Session
 
 from worker.database import Job, Outbox, db_now, read, write
 from worker.lease import ACTIVE, requeue, send
-from worker.processes import HostLock, owner_lock
+from worker.logs import configure_logging
+from worker.processes import HostLock, die_with_parent, owner_lock
 from worker.queue import BROKER_ERRORS, relay
-from worker.settings import Settings, host_name
+from worker.settings import Settings, get_settings, host_name
 
 _RELAY_SECONDS = 0.25  # a queued job waits this long for its message at most
 _BROKER_PAUSE_SECONDS = 1.0  # after a failed publish, so that a broker that is down costs no processor
@@ -66,6 +72,16 @@ class Keeper:
         return 0.0
 
 
+def start_beside() -> subprocess.Popen[bytes]:
+    """Start a keeper in a process of its own, which dies with the caller: a worker forks, and a thread would not survive that."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.keeper"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - the worker has one thread here
+    )
+
+
 def sweep(settings: Settings) -> None:
     """Give back what dead owners held, and send again what nobody has claimed."""
     for job in _orphans(settings):
@@ -95,3 +111,18 @@ def _send_again(session: Session, settings: Settings) -> None:
         send(session, job.id, job.queue)
         if job.published_at is not None:
             _log.info("message_sent_again", job_id=job.id)
+
+
+def main() -> None:
+    """`python -m worker.keeper`: keep until SIGTERM."""
+    settings = get_settings()
+    configure_logging(settings.log_level)
+    keeper = Keeper(settings)
+    keeper.start()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    keeper.stop()
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    main()

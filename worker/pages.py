@@ -1,6 +1,6 @@
 """Lists as the API gives them, and times as it writes them."""
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,5 +17,5 @@ def rfc3339(seconds: float | None) -> str | None:
     """Return seconds since 1970 as RFC 3339 in UTC with milliseconds, None for None."""
     if seconds is None:
         return None
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

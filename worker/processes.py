@@ -1,16 +1,20 @@
 """Small things about processes: dying with the parent, owning a job on this host."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from models.errors import UnavailableError
 from worker.settings import host_name
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_POLL_SECONDS = 0.05
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -50,6 +54,19 @@ class HostLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    @contextlib.contextmanager
+    def held(self, seconds: float) -> Iterator[None]:
+        """Hold the lock inside the block. Raises UnavailableError when it is not to be had within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not self.acquire():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{self._path.name} has been held by another process for {seconds:.0f} s")
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            self.release()
 
     def is_free(self) -> bool:
         """Return whether nobody holds the lock now."""

@@ -14,6 +14,7 @@ from models.catalog import architectures
 from models.config import ModelManifest
 from models.engine import Engine
 from models.errors import ArtifactError
+from models.manifest import read_evaluation
 from worker.database import Alias, Job, Model, db_now, new_id, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError
 from worker.lease import ACTIVE
@@ -180,11 +181,10 @@ def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
     """Take in an artifact (a tar as `GET /models/{id}/artifact` gives it). Raises ArtifactError naming what is wrong with it."""
     folder = new_scratch("import")
     _unpack(archive, folder)
-    manifest = ModelManifest.model_validate_json((folder / "model.json").read_bytes())
-    Engine.load(folder)  # verifies the hash, and that the graph runs
+    manifest = Engine.load(folder).manifest  # verifies the hashes, and that the graph runs
     model_id = new_id("mdl")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    evaluation = _read_json(folder / "evaluation.json")
+    evaluation = read_evaluation(folder)
     blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
     with write() as session:
         add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
@@ -270,10 +270,6 @@ def _unpack(archive: Path, folder: Path) -> None:
     missing = [name for name in ARTIFACT_FILES[:3] if not (folder / name).exists()]
     if missing:
         raise ArtifactError(f"the artifact lacks {', '.join(missing)}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
 def _backbone_json(name: str, kind: str, layers: dict[str, int], architecture: str | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to give.")] = 5,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what is heard in each file. With --json: one object a line. A file that is refused does not stop the rest; then the exit status is 1."""
+    """Say what is heard in each file. With --json: one object a line. A refused file does not stop the rest; the exit status is 1 then."""
     refused = 0
     rows: list[Json] = []
     with client_of(context) as client:

@@ -45,7 +45,13 @@ def worker(
     """Run one worker alone, for a deployment; it does one job at a time."""
     export_options(data_dir=data_dir)
     from worker.celery_app import run_worker  # noqa: PLC0415
+    from worker.keeper import start_beside  # noqa: PLC0415
     from worker.migrate import upgrade  # noqa: PLC0415
 
     upgrade()
-    run_worker(queues, name)
+    keeper = start_beside()
+    try:
+        run_worker(queues, name)
+    finally:
+        keeper.terminate()
+        keeper.wait()

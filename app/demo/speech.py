@@ -97,7 +97,7 @@ def _load() -> ctypes.CDLL:
     library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
     library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
     library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
-    library.espeak_Synth.argtypes = [
-        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint, ctypes.POINTER(ctypes.c_uint), ctypes.c_void_p,
-    ]  # fmt: skip
+    size = ctypes.c_uint
+    positions = [size, ctypes.c_int, size, size]  # position, its type, end position, flags
+    library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *positions, ctypes.POINTER(size), ctypes.c_void_p]
     return library

@@ -54,6 +54,7 @@ class Clip:
     speaker: str
     split: str
     samples: NDArray[np.int16]  # (n_samples,)
+    sample_rate: int  # Hz
 
 
 def clips(sample_rate: int, speak: Synthesizer) -> list[Clip]:
@@ -66,7 +67,7 @@ def clips(sample_rate: int, speak: Synthesizer) -> list[Clip]:
                 turned = Voice(voice.name, voice.words_per_minute + take * _TAKE_RATE, voice.pitch + take * _TAKE_PITCH, voice.pitch_range)
                 for word in WORDS:
                     samples = _in_a_room(speak.say(word, turned, seed=take), sample_rate, random)
-                    made.append(Clip(f"{voice.speaker}/{word}-{take}.wav", word, voice.speaker, split, samples))
+                    made.append(Clip(f"{voice.speaker}/{word}-{take}.wav", word, voice.speaker, split, samples, sample_rate))
     return made
 
 
@@ -79,7 +80,7 @@ def write_spoken(target: Path) -> list[Clip]:
     rows.writerow(("file_name", "label", "speaker", "split"))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for clip in made:
-            archive.writestr(zip_entry(clip.file_name), wav(clip.samples, speak.sample_rate))
+            archive.writestr(zip_entry(clip.file_name), wav(clip.samples, clip.sample_rate))
             rows.writerow((clip.file_name, clip.label, clip.speaker, clip.split))
         archive.writestr(zip_entry("metadata.csv"), table.getvalue())
     return made

@@ -1,0 +1,110 @@
+"""How good a model is: accuracy with its interval, per label, per group, and whether its probabilities can be believed.
+
+Everything is computed from probabilities and the truth; numpy alone. What can't be measured is None, never a made-up 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Probabilities = np.ndarray[Any, np.dtype[np.float32]]
+Indices = np.ndarray[Any, np.dtype[np.integer[Any]]]
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+ECE_BINS = 15  # as in Guo et al. 2017 (arXiv 1706.04599)
+MEASURED_ITEMS = 3  # a label with fewer counts as unmeasured: the interval of 2 right out of 2 begins at 34 %
+_Z_95 = 1.959963984540054  # the normal distribution's 97.5th percentile
+_SUM_TOLERANCE = 1e-3
+
+
+def evaluate_split(
+    probabilities: Probabilities,
+    truth: Indices,
+    labels: Sequence[str],
+    groups: Indices | None = None,
+    group_names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the measures of one split, JSON-able; nothing where it has no items.
+
+    Shapes: `probabilities` (n, classes), `truth` (n,) with indices in `labels`, `groups` (n,) with indices in `group_names`, -1 for none.
+    `macro_f1` is the mean over labels that have items. Raises ValueError for shapes that don't fit and numbers that are no probabilities.
+    """
+    _check(probabilities, truth, len(labels))
+    if not len(truth):
+        return {}
+    # The first of equal probabilities, as the service answers.
+    right = probabilities.argmax(axis=1) == truth
+    counts = confusion(probabilities.argmax(axis=1), truth, len(labels))
+    per_label = {label: _label_scores(counts, index) for index, label in enumerate(labels)}
+    measured = [scores["f1"] for scores in per_label.values() if scores["f1"] is not None]
+    result: dict[str, Any] = {
+        **_accuracy(right),
+        "macro_f1": float(np.mean(measured)),
+        "per_label": per_label,
+        "confusion_matrix": {"labels": list(labels), "counts": counts.tolist()},
+        "ece": expected_calibration_error(probabilities, truth),
+    }
+    if groups is not None and (groups >= 0).any():
+        result["by_group"] = {group_names[group]: _accuracy(right[groups == group]) for group in np.unique(groups[groups >= 0]).tolist()}
+    return result
+
+
+def evaluation_document(splits: Mapping[str, dict[str, Any]], transfer: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return evaluation.json: the splits that have items, and what the transfer was worth; unmeasured unless told."""
+    unmeasured: dict[str, Any] = {"verdict": "unmeasured", "gain": None, "interval_95": None, "controls": []}
+    return {"splits": {name: found for name, found in splits.items() if found}, "transfer": transfer or unmeasured}
+
+
+def wilson_interval(successes: int, n: int) -> list[float]:
+    """Return the 95 % score interval of a share (Wilson 1927): within 0..1 and honest for few items. Raises ValueError for n = 0."""
+    if n < 1:
+        raise ValueError("there is no interval without items")
+    share, z2 = successes / n, _Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z_95 / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
+    # Rounding may leave the ends a hair inside the share, at 0 and n successes.
+    return [max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))]
+
+
+def expected_calibration_error(probabilities: Probabilities, truth: Indices) -> float:
+    """Return the mean gap between confidence and accuracy over 15 equal bins of confidence (Naeini et al. 2015).
+
+    Shapes: `probabilities` (n, classes), `truth` (n,), n at least 1.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == truth
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)  # bin k is (k/15, (k+1)/15]
+    gaps = np.bincount(bins, weights=confidence - right, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def confusion(predicted: Indices, truth: Indices, classes: int) -> Counts:
+    """Return counts, shape (classes, classes): row is the truth, column the prediction. Shapes of both arguments: (n,)."""
+    cells = truth.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def _accuracy(right: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
+    """Return n, accuracy and its interval for `right`, shape (n,)."""
+    successes = int(np.count_nonzero(right))
+    return {"n": len(right), "accuracy": successes / len(right), "interval_95": wilson_interval(successes, len(right))}
+
+
+def _label_scores(counts: Counts, index: int) -> dict[str, Any]:
+    """Return one label's scores: precision is None where it was never predicted, recall and f1 where it has no items."""
+    hits, support, predicted = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
+    return {
+        "precision": hits / predicted if predicted else None,
+        "recall": hits / support if support else None,
+        "f1": 2 * hits / (support + predicted) if support else None,
+        "support": support,
+    }
+
+
+def _check(probabilities: Probabilities, truth: Indices, classes: int) -> None:
+    if probabilities.shape != (len(truth), classes):
+        raise ValueError(f"probabilities have shape {probabilities.shape}, expected {(len(truth), classes)}")
+    if truth.size and not 0 <= truth.min() <= truth.max() < classes:
+        raise ValueError(f"an index of the truth lies outside 0 to {classes - 1}")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=_SUM_TOLERANCE):  # NaN fails too
+        raise ValueError("the rows of the probabilities don't add up to 1")

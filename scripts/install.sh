@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Make the virtual environment $1 with Python $2: uv from the package index, then everything as locked.
+set -euo pipefail
+venv=$1
+python=$2
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "Python 3.11 or newer is needed; $("$python" --version) is what '$python' starts. Try: make PYTHON=python3.11" >&2
+  exit 1
+}
+# uv lives in an environment of its own, so that nothing is installed into the system's Python.
+if [ ! -x .uv/bin/uv ]; then
+  echo "Installing uv …"
+  "$python" -m venv .uv
+  .uv/bin/pip install --quiet --disable-pip-version-check uv
+fi
+echo "Installing into $venv (torch and its libraries are some gigabytes the first time) …"
+[ -x "$venv/bin/python" ] || .uv/bin/uv venv --quiet --python "$python" "$venv"
+.uv/bin/uv pip install --python "$venv" --requirements requirements.lock
+.uv/bin/uv pip install --python "$venv" --no-deps --editable .

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Put on this machine what the tests need beside Python: a real Redis and a real Postgres, started by the tests that use them.
+set -euo pipefail
+missing=()
+command -v redis-server > /dev/null || missing+=(redis-server)
+compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || missing+=(postgresql)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+echo "Installing ${missing[*]} for the tests …"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update --quiet=2
+"${as_root[@]}" apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" > /dev/null

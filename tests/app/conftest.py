@@ -1,0 +1,132 @@
+"""What the tests of app/ share: the application in process and behind a real socket, and what every problem must look like."""
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message
+
+from app.problems import TITLES
+from worker.settings import Settings
+
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id", "hint", "errors"}
+_LEAKS = re.compile(r"Traceback|File \"|site-packages|\.py\b|sqlite|SELECT |INSERT |/tmp/|/home/|/root/|/work/")
+
+
+def check_problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """Assert all that holds for every error, and return its body."""
+    assert response.status_code == status, response.text
+    return check_problem_parts(status, {name.lower(): value for name, value in response.headers.items()}, response.content, code)
+
+
+def check_problem_parts(status: int, headers: dict[str, str], content: bytes, code: str) -> dict[str, Any]:
+    """As `check_problem`, for an answer that was read by other means."""
+    assert headers["content-type"] == "application/problem+json", content
+    body: dict[str, Any] = json.loads(content)
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["title"] == TITLES[code]
+    assert body["type"] == f"/problems#{code}"
+    assert body["request_id"] == headers["x-request-id"]
+    assert body["detail"]
+    assert set(body) <= PROBLEM_MEMBERS
+    assert all(set(error) == {"pointer", "detail"} for error in body.get("errors", []))
+    assert not _LEAKS.search(content.decode()), content
+    assert (status in (429, 503, 507)) == ("retry-after" in headers)
+    assert int(headers.get("retry-after", "1")) >= 1
+    assert (status == 401) == ("www-authenticate" in headers)
+    return body
+
+
+@pytest.fixture
+def app(settings: Settings) -> ASGIApp:
+    """The whole application on a data directory of its own."""
+    from app.main import create_app
+
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: ASGIApp) -> Iterator[TestClient]:
+    """A client of the application in process, between its start and its end."""
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def live(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    """Host and port of the application behind uvicorn, in a thread."""
+    with serving(app) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    """Serve `app` on a free port of loopback."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        wait_until(lambda: server.started, what="the server to start")
+        yield listener.getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "it") -> None:
+    """Wait for `condition`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.01)
+
+
+def exchange(address: tuple[str, int], *pieces: bytes, pause: float = 0.0, seconds: float = 10.0) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes, with a pause between pieces, and return status, headers and body of the first answer."""
+    with socket.create_connection(address, timeout=seconds) as connection:
+        with contextlib.suppress(ConnectionError):  # the service may answer and close before all is sent
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
+        return read_answer(connection)
+
+
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Read one answer that has a Content-Length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(65536)
+        assert chunk, f"the connection ended after {received!r}"
+        received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    while len(body) < int(headers.get("content-length", "0")):
+        chunk = connection.recv(65536)
+        assert chunk, "the body ended early"
+        body += chunk
+    return int(status_line.split()[1]), headers, body
+
+
+def request_of(chunks: Iterable[bytes], headers: dict[str, str] | None = None, **scope: Any) -> Request:
+    """Return a request whose body comes in `chunks`."""
+    pending = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages: Iterator[Message] = iter([*pending, {"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw, **scope}, receive)

@@ -1,0 +1,254 @@
+"""Random changes: shapes kept, seeds obeyed, and numbers in the ranges that the configuration promises."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Generator, Tensor
+
+from models import augment
+from models.augment import (
+    add_noise,
+    augment_features,
+    augment_pictures,
+    augment_waveforms,
+    flip,
+    gain,
+    mixup,
+    pad_crop,
+    spec_augment,
+    speed,
+    time_shift,
+)
+from models.config import AugmentationConfig
+
+OFF = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, flip=False, crop=False)
+Change = Callable[[Tensor, Generator], Tensor]
+WAVEFORM_CHANGES: dict[str, Change] = {
+    "speed": speed,
+    "time_shift": lambda x, generator: time_shift(x, 160, generator),
+    "gain": gain,
+    "add_noise": add_noise,
+}
+PICTURE_CHANGES: dict[str, Change] = {"flip": flip, "pad_crop": pad_crop}
+CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, "spec_augment": spec_augment}
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def inputs_of(name: str, batch: int = 64) -> Tensor:
+    shape = (batch, 1600) if name in WAVEFORM_CHANGES else (batch, 3, 16, 20) if name in PICTURE_CHANGES else (batch, 32, 50)
+    return torch.rand(shape, generator=seeded(9)) - 0.5
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_keeps_the_shape_and_its_input(name: str) -> None:
+    x = inputs_of(name)
+    before = x.clone()
+    changed = CHANGES[name](x, seeded())
+    assert changed.shape == x.shape
+    assert changed.dtype == torch.float32
+    assert torch.isfinite(changed).all()
+    assert torch.equal(x, before)
+    assert not torch.equal(changed, x)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_seed_decides_and_nothing_else(name: str) -> None:
+    x = inputs_of(name)
+    torch.manual_seed(1)
+    first = CHANGES[name](x, seeded(5))
+    torch.manual_seed(2)
+    assert torch.equal(first, CHANGES[name](x, seeded(5)))
+    assert not torch.equal(first, CHANGES[name](x, seeded(6)))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_small_batches(name: str, batch: int) -> None:
+    assert CHANGES[name](inputs_of(name, batch), seeded()).shape == inputs_of(name, batch).shape
+
+
+def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
+    generator = seeded()
+    state = generator.get_state()
+    waveforms, pictures, features = inputs_of("gain"), inputs_of("flip"), inputs_of("spec_augment")
+    assert augment_waveforms(waveforms, OFF, 16000, generator) is waveforms
+    assert augment_pictures(pictures, OFF, generator) is pictures
+    assert augment_features(features, OFF, generator) is features
+    assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("option", ["time_shift", "noise", "speed"])
+def test_each_option_of_sounds_does_something_of_its_own(option: str) -> None:
+    x = inputs_of("gain")
+    on = augment_waveforms(x, OFF.model_copy(update={option: True}), 16000, seeded())
+    assert not torch.equal(on, x)
+    others = [
+        augment_waveforms(x, OFF.model_copy(update={other: True}), 16000, seeded()) for other in {"time_shift", "noise", "speed"} - {option}
+    ]
+    assert not any(torch.equal(on, other) for other in others)
+
+
+def test_an_unresolved_flip_mirrors_nothing() -> None:
+    x = inputs_of("flip")
+    config = OFF.model_copy(update={"flip": "auto"})
+    assert augment_pictures(x, config, seeded()) is x
+    assert torch.equal(augment_pictures(x, OFF.model_copy(update={"flip": True}), seeded()), flip(x, seeded()))
+    assert torch.equal(augment_pictures(x, OFF.model_copy(update={"crop": True}), seeded()), pad_crop(x, seeded()))
+    features = inputs_of("spec_augment")
+    assert torch.equal(
+        augment_features(features, OFF.model_copy(update={"spec_augment": True}), seeded()), spec_augment(features, seeded())
+    )
+
+
+def test_shifts_are_uniform_within_the_limit_and_bring_silence_in() -> None:
+    click = torch.zeros(4000, 101)
+    click[:, 50] = 1
+    moved = time_shift(click, 20, seeded())
+    assert (moved.sum(dim=1) == 1).all()
+    places = moved.argmax(dim=1).numpy()
+    assert (places.min(), places.max()) == (30, 70)
+    assert stats.chisquare(np.bincount(places)[30:71]).pvalue > 0.001
+    assert torch.equal(time_shift(click, 0, seeded()), click)
+
+
+def test_the_shift_is_a_tenth_of_a_second() -> None:
+    click = torch.zeros(3000, 4001)
+    click[:, 2000] = 1
+    moved = augment_waveforms(click, OFF.model_copy(update={"time_shift": True}), 8000, seeded())
+    distance = (moved.argmax(dim=1) - 2000).abs().max()
+    assert 790 < distance <= 800
+
+
+def test_speed_moves_the_pitch_by_up_to_a_tenth() -> None:
+    hertz = 50.0  # cycles an item
+    x = torch.sin(2 * math.pi * hertz * torch.arange(4000) / 4000).expand(200, -1)
+    found = torch.fft.rfft(speed(x, seeded()), n=40000).abs().argmax(dim=1) / 10
+    assert found.min() == pytest.approx(45, abs=0.6)
+    assert found.max() == pytest.approx(55, abs=0.6)
+    assert len(found.unique()) == pytest.approx(11, abs=2)
+
+
+def test_speed_keeps_the_middle_in_the_middle() -> None:
+    x = torch.zeros(100, 1001)
+    x[:, 490:511] = 1
+    centre = (speed(x, seeded()) * torch.arange(1001)).sum(dim=1) / speed(x, seeded()).sum(dim=1)
+    assert (centre - 500).abs().max() < 1
+
+
+def test_gain_is_up_to_six_decibels_either_way() -> None:
+    x = inputs_of("gain", 3000)
+    decibels = 20 * torch.log10(gain(x, seeded())[:, 0] / x[:, 0])
+    assert -6.001 < decibels.min() < -5.9
+    assert 5.9 < decibels.max() < 6.001
+    assert stats.kstest(decibels.numpy(), stats.uniform(-6, 12).cdf).pvalue > 0.001
+
+
+def test_noise_lies_5_to_40_decibels_below_four_fifths_of_the_sounds() -> None:
+    x = torch.sin(torch.arange(2000) / 3).expand(2000, -1) * 0.1
+    noise = add_noise(x, seeded()) - x
+    clean = (noise == 0).all(dim=1)
+    assert clean.float().mean() == pytest.approx(0.2, abs=0.03)
+    ratio = 10 * torch.log10(x[~clean].square().mean(dim=1) / noise[~clean].square().mean(dim=1))
+    # A stretch of brown noise can be far louder or softer than the period that it is cut from; the middle half is not moved by that.
+    low, high = np.quantile(ratio, [0.25, 0.75])
+    assert low == pytest.approx(5 + 35 / 4, abs=3)
+    assert high == pytest.approx(5 + 35 * 3 / 4, abs=3)
+
+
+def test_noise_of_a_whole_period_has_exactly_the_promised_level() -> None:
+    x = torch.sin(torch.arange(augment.MIN_NOISE_PERIOD) / 3).expand(64, -1)
+    noise = add_noise(x, seeded()) - x
+    noisy = noise.abs().amax(dim=1) > 0
+    ratio = 10 * torch.log10(x[noisy].square().mean(dim=1) / noise[noisy].square().mean(dim=1))
+    assert ratio.min() >= 4.9
+    assert ratio.max() <= 40.1
+
+
+def test_noise_has_the_slopes_that_its_names_say() -> None:
+    bank = augment._noise_bank(16384, seeded(), torch.device("cpu"))[:, :16384]
+    torch.testing.assert_close(bank.square().mean(dim=1), torch.ones(4))
+    power = torch.fft.rfft(bank).abs().square()
+    frequencies = torch.arange(power.shape[1])
+    for colour, spectrum in zip(augment.NOISE_COLOURS, power, strict=True):
+        octaves = [(2.0**k, spectrum[(frequencies >= 2**k) & (frequencies < 2 ** (k + 1))].mean().item()) for k in range(4, 13)]
+        slope = np.polyfit(np.log([low for low, _ in octaves]), np.log([mean for _, mean in octaves]), 1)[0]
+        assert slope == pytest.approx(-colour, abs=0.1)
+
+
+def test_silence_stays_silent_under_noise() -> None:
+    assert not add_noise(torch.zeros(8, 500), seeded()).any()
+
+
+def test_noise_longer_than_its_shortest_period() -> None:
+    x = torch.rand(2, 40000, generator=seeded())
+    assert torch.isfinite(add_noise(x, seeded())).all()
+
+
+def test_masks_are_two_stretches_each_way_filled_with_the_mean() -> None:
+    x = torch.rand(500, 64, 100, generator=seeded())
+    masked = spec_augment(x, seeded())
+    changed = masked != x
+    bands, frames = changed.all(dim=2), changed.all(dim=1)
+    assert torch.equal(changed, bands[:, :, None] | frames[:, None, :])
+    assert 12 <= bands.sum(dim=1).max() <= 16
+    assert 15 <= frames.sum(dim=1).max() <= 20
+    edges = (bands[:, 1:] & ~bands[:, :-1]).sum(dim=1) + bands[:, 0]
+    assert edges.max() == 2
+    means = x.mean(dim=(1, 2))[:, None, None].expand_as(x)
+    torch.testing.assert_close(masked[changed], means[changed])
+    assert bands.any(dim=0).all()
+    assert frames.any(dim=0).all()
+
+
+def test_half_of_the_pictures_are_mirrored() -> None:
+    x = inputs_of("flip", 1000)
+    flipped = flip(x, seeded())
+    mirrored = (flipped == x.flip(3)).flatten(1).all(dim=1)
+    same = (flipped == x).flatten(1).all(dim=1)
+    assert (mirrored ^ same).all()
+    assert mirrored.float().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_crops_are_moved_by_up_to_an_eighth_with_the_border_repeated() -> None:
+    height, width = 16, 24
+    rows = torch.arange(height).float()[:, None].expand(height, width)
+    columns = torch.arange(width).float().expand(height, width)
+    x = torch.stack([rows, columns]).expand(500, 2, height, width)
+    moved = pad_crop(x, seeded())
+    down, right = moved[:, 0, 8, 8] - 8, moved[:, 1, 8, 8] - 8
+    assert set(down.tolist()) == set(range(-2, 3))
+    assert set(right.tolist()) == set(range(-3, 4))
+    expected = (torch.arange(height) + down[:, None]).clamp(0, height - 1)
+    assert torch.equal(moved[:, 0, :, 0], expected)
+
+
+@given(st.floats(0.01, 1), st.integers(1, 20), st.integers(0, 1000))
+def test_mixtures_are_convex_and_the_item_weighs_most(alpha: float, batch: int, seed: int) -> None:
+    targets = torch.eye(batch)
+    mixed, mixed_targets = mixup(torch.eye(batch)[:, :, None], targets, alpha, seeded(seed))
+    torch.testing.assert_close(mixed[:, :, 0], mixed_targets)
+    torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(batch))
+    assert (mixed_targets.diagonal() >= 0.5).all()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0])
+def test_weights_follow_the_beta_distribution(alpha: float) -> None:
+    drawn = augment._symmetric_beta(4000, alpha, seeded()).numpy()
+    assert drawn.shape == (4000,)
+    assert stats.kstest(drawn, stats.beta(alpha, alpha).cdf).pvalue > 0.001
+
+
+def test_mixup_repeats_with_its_seed() -> None:
+    x, targets = inputs_of("flip", 16), torch.eye(16)
+    first, again, other = (mixup(x, targets, 0.4, seeded(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
