@@ -9,6 +9,7 @@ FROM ${PYTHON_IMAGE} AS builder
 ARG TORCH_INDEX_URL=""
 ENV UV_LINK_MODE=copy \
     UV_COMPILE_BYTECODE=1 \
+    UV_PYTHON_DOWNLOADS=never \
     VIRTUAL_ENV=/opt/venv
 RUN pip install --no-cache-dir uv && uv venv "$VIRTUAL_ENV"
 WORKDIR /build

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from starlette.types import Message, Receive
 
@@ -27,14 +28,15 @@ def body_limit(settings: Settings, method: str, path: str) -> int:
 class GuardedBody:
     """An ASGI `receive` that raises BodyTooLargeError and BodyTimeoutError into whoever reads the body."""
 
-    def __init__(self, receive: Receive, limit: int, grace_seconds: float) -> None:
+    def __init__(self, receive: Receive, limit: int, grace_seconds: float, headers: Mapping[bytes, bytes]) -> None:
         """`limit` in bytes; the client may keep us waiting `grace_seconds` and a second more for every BODY_RATE bytes."""
         self._receive = receive
         self._limit = limit
         self._grace = grace_seconds
+        self._headers = headers
         self._waited = 0.0  # seconds spent waiting for the client; our own slowness does not count
         self._size = 0
-        self._unread = 0  # bytes announced and not received; the limit where a chunked body announces nothing
+        self._unread = self._announced()
         self._complete = False
 
     @property
@@ -42,18 +44,14 @@ class GuardedBody:
         """Whether so much is still to come that the connection is better closed than read on."""
         return not self._complete and self._unread > SMALL_REST
 
-    def expect(self, headers: dict[bytes, bytes]) -> None:
+    def judge(self) -> None:
         """Judge the body by its headers. Raises BodyTooLargeError, UnsupportedTypeError, MalformedError."""
-        declared = headers.get(b"content-length")
-        if declared is None:
-            self._unread = self._limit if b"transfer-encoding" in headers else 0
-        elif declared.isdigit() and len(declared) < 20:  # more digits are no length, and slow to convert
-            self._unread = int(declared)
-        else:
+        declared = self._headers.get(b"content-length")
+        if declared is not None and not _is_length(declared):
             raise MalformedError("Content-Length is not a number of bytes", code="header_invalid")
         if self._unread > self._limit:
             raise self._too_large(self._unread)
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        if self._headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedTypeError("compressed bodies are not taken", hint="send the body without Content-Encoding")
 
     async def __call__(self) -> Message:
@@ -75,6 +73,13 @@ class GuardedBody:
                     self._count(await self._receive())
         except TimeoutError:
             return
+
+    def _announced(self) -> int:
+        """Return the bytes announced; the limit where a chunked body announces nothing."""
+        declared = self._headers.get(b"content-length", b"")
+        if _is_length(declared):
+            return int(declared)
+        return self._limit if b"transfer-encoding" in self._headers else 0
 
     def _count(self, message: Message) -> None:
         size = len(message.get("body", b""))
@@ -100,3 +105,7 @@ class GuardedBody:
         return BodyTooLargeError(
             f"the body has {size} bytes or more; this address takes {self._limit}", hint="GET /limits lists all limits"
         )
+
+
+def _is_length(declared: bytes) -> bool:
+    return declared.isdigit() and len(declared) < 20  # more digits are no length, and slow to convert

@@ -4,13 +4,13 @@ All are coroutines: FastAPI would send plain functions through a thread, which t
 """
 
 import asyncio
-import functools
 import re
 import shutil
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Path, Query
 from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from app.errors import MalformedError, NotAcceptableError, ValidationError
@@ -24,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # of aliases; ids have the same
 _METADATA = re.compile(r"metadata\[([A-Za-z0-9_.-]{1,64})\]")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _DISK_RETRY_SECONDS = 60
+_KEPT_NAMES = "synesthesia_query_names"
 _JSON_RANGES = frozenset({"application/json", "application/*", "*/*"})
 
 
@@ -95,7 +96,7 @@ async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse query parameters that the route does not have: a misspelt one would otherwise be ignored without a word."""
     if not request.scope["query_string"]:
         return
-    allowed = _query_names(request.scope["route"])
+    allowed = _query_names_of(request.scope["route"])
     pairs = request.query_params.multi_items()
     names = [name for name, _ in pairs]
     problems = {name: "given twice" for name in names if names.count(name) > 1}
@@ -107,9 +108,13 @@ async def refuse_unknown_parameters(request: Request) -> None:
         raise ValidationError([{"pointer": f"/query/{name[:80]}", "detail": detail} for name, detail in problems.items()])
 
 
-@functools.cache
-def _query_names(route: Any) -> frozenset[str]:
-    return frozenset(_names_of(route.dependant))
+def _query_names_of(route: APIRoute) -> frozenset[str]:
+    """Return the names of a route's query parameters, kept on the route: looking through its dependencies takes longer than the rest."""
+    kept: frozenset[str] | None = getattr(route, _KEPT_NAMES, None)
+    if kept is None:
+        kept = frozenset(_names_of(route.dependant))
+        setattr(route, _KEPT_NAMES, kept)
+    return kept
 
 
 def _names_of(dependant: Dependant) -> set[str]:

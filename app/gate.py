@@ -77,11 +77,12 @@ class Gate:
         headers = dict(scope["headers"])
         scope["request_id"] = request_id = _request_id(headers)
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        body = GuardedBody(receive, body_limit(self._settings, scope["method"], scope["path"]), self._settings.body_seconds)
+        limit = body_limit(self._settings, scope["method"], scope["path"])
+        body = GuardedBody(receive, limit, self._settings.body_seconds, headers)
         answer = _Answer(send, scope, body)
         try:
             self._admit(scope, headers)
-            body.expect(headers)
+            body.judge()
             await self.app(scope, body, answer)
         except RequestError as error:
             await answer.refuse(error)

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script of the image, not a part of the package
 """Health of a container: `python health.py api` or `python health.py worker`; exit status 0 means healthy.
 
 The slim image has no curl, and a worker listens on no port: it is asked through the broker. A worker answers while it trains.

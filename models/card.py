@@ -10,7 +10,8 @@ from models.evaluation import MEASURED_ITEMS
 # Judged by the test items where there are any; validation items have chosen the weights, so their figures are a little too good.
 _JUDGES = ("test", "validation", "train")
 # Labels, names and metadata come from other people's files: what markdown or HTML would read as more than text gets a backslash.
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#!$])")
+# An underscore within a word, as in resnet_tiny, is none of that.
+_SPECIAL = re.compile(r"([\\`*\[\]<>|~&#!$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 # Controls, line ends among them, invisible direction marks and lone surrogates, which no file can hold.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -32,7 +33,7 @@ labels = json.load(open("model.json", encoding="utf-8"))["network"]["labels"]
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 waveform = np.zeros((1, {samples}), np.float32)  # your clips here, one a row
 (probabilities,) = session.run(["probabilities"], {{"waveform": waveform}})
-print(labels[int(probabilities[0].argmax())])
+label = labels[int(probabilities[0].argmax())]
 ```"""
 _USE_IMAGE = """\
 As `base_model` of a fine-tuning job, or from `model.onnx` alone; a picture is RGB, {side} by {side}, 0 to 1:
@@ -46,7 +47,7 @@ labels = json.load(open("model.json", encoding="utf-8"))["network"]["labels"]
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 pixels = np.zeros((1, 3, {side}, {side}), np.float32)  # your pictures here
 (probabilities,) = session.run(["probabilities"], {{"pixels": pixels}})
-print(labels[int(probabilities[0].argmax())])
+label = labels[int(probabilities[0].argmax())]
 ```"""
 
 

@@ -66,8 +66,6 @@ def _on_cpu(network: Network) -> nn.Module:
     if not network.config.labels:
         raise ArtifactError("a network without labels has no probabilities to export", code="export_failed", param=GRAPH)
     twin = copy.deepcopy(network).cpu()
-    for tensor in (*twin.parameters(), *twin.buffers()):
-        tensor.data = tensor.data.contiguous()  # training lays kernels channels-last; the bytes must not depend on it
     return waveform_model(twin) if network.config.modality == "audio" else picture_model(twin)
 
 

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
 from worker.settings import Settings, get_settings
 
 _SERVICE_URLS = ("DATABASE_URL", "REDIS_URL", "BLOB_URL")
 RATE = 16000
+# The same examples on every run; no deadline, as cores are shared. A test's own @settings add to this.
+hypothesis_settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("repeatable")
 
 
 @pytest.fixture

@@ -1,26 +1,18 @@
 """What is deployed, held against the code: settings, commands, queues, limits. Docker itself is not needed."""
 
-import http.server
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
-import threading
-import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
+from pydantic import AliasChoices
 from typer.main import get_command
 
-from models.config import Hyperparameters, OptimizerName, TransferConfig
 from worker.celery_app import QUEUES
-from worker.embedded import Broker
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +21,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "synesthesia"}
 WORKERS = {name: service for name, service in OURS.items() if service["command"][0] == "worker"}
 COMPOSE_ONLY = {"POSTGRES_PASSWORD", "TORCH_INDEX_URL"}
-SECRETS = {"POSTGRES_PASSWORD", "SYNESTHESIA_API_KEY"}
+HOLDERS = {"POSTGRES_PASSWORD": "postgres", "SYNESTHESIA_API_KEY": "api"}  # secret → the service that gets it under its own name
+SECRETS = set(HOLDERS)
 GIVEN = {"POSTGRES_PASSWORD": "p4ssw0rd", "SYNESTHESIA_API_KEY": "k3y"}
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<rule>:[?-])?(?P<rest>[^}]*)\}")
 _ASSIGNMENT = re.compile(r"^(?P<commented># )?(?P<name>[A-Z][A-Z0-9_]*)=(?P<value>.*)$", re.MULTILINE)
@@ -40,7 +33,7 @@ def setting_names() -> dict[str, str]:
     names = {}
     for field, info in Settings.model_fields.items():
         alias = info.validation_alias
-        names[str(alias.choices[1]) if alias is not None and not isinstance(alias, str) else f"SYNESTHESIA_{field.upper()}"] = field
+        names[str(alias.choices[1]) if isinstance(alias, AliasChoices) else f"SYNESTHESIA_{field.upper()}"] = field
     return names
 
 
@@ -141,9 +134,9 @@ def test_variables_of_compose_are_in_the_example() -> None:
 @pytest.mark.parametrize("secret", sorted(SECRETS))
 def test_compose_refuses_to_start_without_a_secret(secret: str) -> None:
     without = {name: value for name, value in GIVEN.items() if name != secret}
+    value = SERVICES[HOLDERS[secret]]["environment"][secret]
     with pytest.raises(LookupError, match=r"\.env"):
-        for service in ("api", "postgres"):
-            environment_of(service, without)
+        interpolated(value, without)
 
 
 def test_no_secret_is_baked_in() -> None:
@@ -181,7 +174,7 @@ def test_each_queue_has_a_worker_of_its_own_without_a_gpu() -> None:
 
 @pytest.mark.parametrize("service", OURS)
 def test_services_wait_for_healthy_ones(service: str) -> None:
-    assert SERVICES[service]["depends_on"] == dict.fromkeys(("redis", "postgres"), {"condition": "service_healthy"})
+    assert SERVICES[service]["depends_on"] == {name: {"condition": "service_healthy"} for name in ("redis", "postgres")}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -275,104 +268,3 @@ def test_the_lock_covers_the_extras_of_the_image() -> None:
     needed = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
     assert {re.split(r"[\[<>=!;~ ]", line)[0].lower() for line in needed} <= locked
     assert "psycopg-binary" in locked
-
-
-# ---- health
-
-
-class _Readiness(http.server.BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self) -> None:
-        self.send_response(self.status if self.path == "/readyz" else 404)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        pass
-
-
-@pytest.fixture
-def readiness() -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Readiness) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
-
-
-def health(role: str, **environment: str) -> int:
-    command = [sys.executable, str(ROOT / "deploy" / "health.py"), role]
-    return subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, timeout=60).returncode
-
-
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_the_api_is_as_healthy_as_its_readiness(readiness: int, status: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Readiness, "status", status)
-    # A proxy that somebody's Docker hands to every container must not be asked about this one.
-    assert health("api", SYNESTHESIA_PORT=str(readiness), http_proxy="http://127.0.0.1:9") == code
-
-
-def test_an_api_that_does_not_listen_is_not_healthy() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        assert health("api", SYNESTHESIA_PORT=str(unused.getsockname()[1])) == 1
-
-
-def test_a_worker_is_healthy_while_it_answers_through_the_broker(settings: Settings) -> None:
-    broker = Broker(settings.data_dir)
-    broker.start()
-    environment = os.environ | {"SYNESTHESIA_DATA_DIR": str(settings.data_dir)}
-    command = [sys.executable, "-m", "app.cli", *SERVICES["worker-data"]["command"]]
-    worker = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while health("worker") != 0:
-            assert worker.poll() is None, "the worker ended"
-            assert time.monotonic() < deadline, "the worker never answered"
-        worker.terminate()
-        worker.wait(30)
-        assert health("worker") == 1
-    finally:
-        worker.kill()
-        worker.wait()
-        broker.stop()
-
-
-# ---- what people read
-
-
-def test_documents_link_to_what_exists() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} → {target}"
-
-
-def test_the_readme_names_every_choice() -> None:
-    from models.backbones.registry import names
-
-    rows = re.findall(r"^\| `([^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
-    modes, freezes = (get_args(TransferConfig.model_fields[field].annotation) for field in ("mode", "freeze"))
-    assert set(get_args(OptimizerName)) <= set(rows)
-    assert set(names()) <= set(rows)
-    assert {f"mode: {mode}" for mode in modes} | {f"freeze: {freeze}" for freeze in freezes} <= set(rows)
-    assert Hyperparameters().optimizer in rows
-
-
-def test_the_readme_calls_only_what_the_service_has() -> None:
-    from app.main import create_api
-
-    paths = create_api(Settings()).openapi()["paths"]
-    patterns = [re.compile(re.sub(r"\{\w+\}", r"[^/?\"\\s]+", path) + r'(?=[?"\s]|$)') for path in paths]
-    called = re.findall(r'(?:\$URL|wait_for )"?(/[^"\s]*)', (ROOT / "README.md").read_text())
-    assert len(called) >= 8
-    for address in called:
-        assert any(pattern.match(address) for pattern in patterns), address
-
-
-def test_make_has_the_commands_that_the_readme_names() -> None:
-    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
-    assert {"demo", "test", "serve", "lint"} <= named
-    for target in sorted(named):
-        text = (ROOT / "Makefile").read_text()
-        assert re.search(rf"^{target}:", text, re.MULTILINE), target

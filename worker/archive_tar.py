@@ -34,6 +34,7 @@ _FILES, _FOLDER = (b"0", b"\0", b"7"), b"5"
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
 _EXTENDED = (_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK)
 _SPARSE = b"S"
+_METADATA_DEPTH = 2  # folders that can be around one that counts: one around everything, and a split's
 
 
 class _Source(Protocol):
@@ -141,7 +142,11 @@ class TarArchive:
     def read(self, member: Member) -> bytes:
         """Return a metadata file, kept from the scan; see Archive.read."""
         if member.name not in self._metadata:
-            raise DatasetError(f"{member.name} has more than {MAX_METADATA_BYTES} bytes", code="metadata_too_large", param=member.name)
+            raise DatasetError(
+                f"{member.name} has, with other metadata, more than {MAX_METADATA_BYTES} bytes",
+                code="metadata_too_large",
+                param=member.name,
+            )
         return self._metadata[member.name]
 
     def heads(self, count: int) -> list[bytes]:
@@ -153,12 +158,14 @@ class TarArchive:
         return _GzipSource(file, budget, allowance) if self._gzipped else _PlainSource(file, budget)
 
     def _scan(self, source: _Source, admission: Admission) -> Iterator[Member]:
+        room = MAX_METADATA_BYTES  # for all metadata files together: a tar can hold thousands
         for header, name in _walk(source, admission):
             if name is None:
                 source.skip(_padded(header.size), header.name)
                 continue
-            if name.rpartition("/")[2] in METADATA_NAMES and header.size <= MAX_METADATA_BYTES and name.count("/") <= 1:
+            if name.rpartition("/")[2] in METADATA_NAMES and header.size <= room and name.count("/") <= _METADATA_DEPTH:
                 self._metadata[name] = data = _read_exactly(source, header.size, name)
+                room -= header.size
             else:
                 data = source.read(min(header.size, HEAD_BYTES))
                 source.skip(_padded(header.size) - len(data), name)

@@ -5,7 +5,6 @@ Early acknowledgement, no result backend, JSON only, and a body that holds a job
 """
 
 import argparse
-import os
 
 from celery import Celery, signals
 
@@ -34,8 +33,6 @@ def configuration(settings: Settings) -> dict[str, object]:
         "worker_disable_prefetch": True,
         "worker_concurrency": 1,
         "worker_hijack_root_logger": False,
-        "worker_soft_shutdown_timeout": settings.stop_grace_seconds + 5,
-        "worker_enable_soft_shutdown_on_idle": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -60,11 +57,11 @@ def create_celery(settings: Settings) -> Celery:
 
 def run_worker(queues: str, name: str) -> None:
     """Take messages from `queues` (comma-separated) until SIGTERM; one job at a time, in a forked child that supervises it."""
-    # SIGTERM means: let the trainer write its checkpoint and give the job back (reliability.md C15).
-    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     settings = get_settings()
     configure_logging(settings.log_level)
     celery = create_celery(settings)
+    # SIGTERM stays Celery's warm shutdown: it takes no new message and waits for the task, which ends within stop_grace_seconds, as the
+    # flag lets the trainer write its checkpoint and gives the job back. Its soft and cold shutdowns set the flag only when it is too late.
     drain.install()
     # A forked child must not use the parent's database connections.
     signals.worker_process_init.connect(_forget_connections, weak=False)
@@ -73,6 +70,8 @@ def run_worker(queues: str, name: str) -> None:
 
 
 def _forget_connections(**_: object) -> None:
+    if get_engine.cache_info().currsize:
+        get_engine().dispose(close=False)  # a goodbye on a shared socket would end the parent's session
     get_engine.cache_clear()
 
 

@@ -83,8 +83,9 @@ class _Worker:
         message = b"".join([_LENGTH.pack(len(files)), *(_LENGTH.pack(len(data)) for data in files), *files])
         try:
             self._pipe.send_bytes(message)
-        except BrokenPipeError:  # it died between two batches: `receive` finds out and begins again
-            pass
+        except (BrokenPipeError, ConnectionResetError):  # it was killed between two batches, so none of these files is to blame
+            self._restart()
+            self._pipe.send_bytes(message)
 
     def receive(self, batch: list[Content]) -> list[tuple[Member, Decoded]]:
         """Return the answers to `batch`, in order. Should the process have died, its files are tried again one by one."""
@@ -108,7 +109,7 @@ class _Worker:
 
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._pipe, self._decode, os.getpid()), daemon=True)
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._decode, os.getpid()), daemon=True)
         self._process.start()
         theirs.close()  # so that its death is the end of our stream
 
@@ -134,11 +135,10 @@ def _batches(contents: Iterable[Content]) -> Iterator[list[Content]]:
         yield batch
 
 
-def _serve(pipe: Connection, parents_end: Connection, decode: Decode, parent: int) -> None:
+def _serve(pipe: Connection, decode: Decode, parent: int) -> None:
     """The process: a batch in, its answers out, until the parent is gone."""
-    parents_end.close()
     die_with_parent(parent)
-    _confine()
+    _confine(pipe.fileno())
     while True:
         try:
             message = pipe.recv_bytes()
@@ -152,8 +152,13 @@ def _serve(pipe: Connection, parents_end: Connection, decode: Decode, parent: in
         pipe.send_bytes(_pack(answers))
 
 
-def _confine() -> None:
-    """Bound what a file can make the decoders take; signals do again what they do by themselves."""
+def _confine(pipe: int) -> None:
+    """Bound what a file can make the decoders take; signals do again what they do by themselves.
+
+    Of the open files only `pipe` and the standard ones stay: the report pipe held open here would outlive the ingester.
+    """
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable()

@@ -24,7 +24,7 @@ class Inbox:
         self._progress: dict[str, Any] | None = None
         self.heard_at = time.monotonic()  # the last sign of work, for the stall clock
         self.lost = False  # a write was refused: somebody else owns the job now
-        self.checkpointed = False
+        self.checkpoint_step = 0  # of the newest checkpoint
         self.result: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -82,7 +82,7 @@ class Inbox:
         self._store([{"kind": "message", "message": "values resolved", "data": report["spec"]}], resolved=report["spec"])
 
     def _on_checkpoint(self, report: dict[str, Any]) -> None:
-        self.checkpointed = True
+        self.checkpoint_step = int(report["step"])
         self._store([{"kind": "checkpoint", "message": f"checkpoint at step {report['step']}", "data": report}])
 
     def _on_result(self, report: dict[str, Any]) -> None:

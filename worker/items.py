@@ -18,7 +18,20 @@ from worker.pages import Page
 
 ITEMS_FILE = "items.db"
 ItemStatus = Literal["accepted", "rejected", "suspect"]
-_COLUMNS = ("file_name", "label", "split", "speaker", "status", "reasons", "duplicate_of", "duration", "width", "height", "position", "content")
+_COLUMNS = (
+    "file_name",
+    "label",
+    "split",
+    "speaker",
+    "status",
+    "reasons",
+    "duplicate_of",
+    "duration",
+    "width",
+    "height",
+    "position",
+    "content",
+)
 _TABLE = """
 CREATE TABLE items (id INTEGER PRIMARY KEY, file_name TEXT NOT NULL, label TEXT, split TEXT, speaker TEXT, status TEXT NOT NULL,
   reasons TEXT NOT NULL, duplicate_of TEXT, duration REAL, width INTEGER, height INTEGER, position INTEGER, content BLOB NOT NULL)

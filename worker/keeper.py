@@ -5,6 +5,7 @@ Its work is idempotent, so two keepers at once do no harm; on one host a file lo
 
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,19 +13,20 @@ import threading
 import time
 
 import structlog
-from sqlalchemy import exists, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from worker.database import Job, Outbox, db_now, read, write
-from worker.lease import ACTIVE, requeue, send
+from worker.lease import ACTIVE, TERMINAL, requeue, send
 from worker.logs import configure_logging
 from worker.processes import HostLock, die_with_parent, owner_lock
-from worker.queue import BROKER_ERRORS, relay
+from worker.queue import BROKER_ERRORS, relay, waiting_messages
 from worker.settings import Settings, get_settings, host_name
 
 _RELAY_SECONDS = 0.25  # a queued job waits this long for its message at most
-_BROKER_PAUSE_SECONDS = 1.0  # after a failed publish, so that a broker that is down costs no processor
+_PAUSE_SECONDS = 1.0  # after a failure, so that a broker that is down costs no processor
+_BATCH = 200  # rows one sweep deals with at most
+_FOLDER_SECONDS = 600.0  # a failed job's log stays so long
 _log = structlog.get_logger(__name__)
 
 
@@ -65,10 +67,14 @@ class Keeper:
             relay()
         except BROKER_ERRORS as error:
             _log.warning("broker_unavailable", error=str(error)[:200])
-            return _BROKER_PAUSE_SECONDS
+            return _PAUSE_SECONDS
         except DBAPIError as error:
             _log.warning("database_unavailable", error=str(error)[:200])
-            return _BROKER_PAUSE_SECONDS
+            return _PAUSE_SECONDS
+        except Exception:  # noqa: BLE001 - the border of a task: recorded
+            # A thread that ended here would hold the lock, and nobody would keep.
+            _log.exception("keeper_failed")
+            return _PAUSE_SECONDS
         return 0.0
 
 
@@ -89,28 +95,57 @@ def sweep(settings: Settings) -> None:
             if requeue(session, job, f"{job.owner} is gone; the job goes on from its checkpoint"):
                 _log.warning("job_reclaimed", job_id=job.id, owner=job.owner, token=job.token)
                 owner_lock(settings.lock_dir, job.owner or "").remove()
-    with write() as session:
-        _send_again(session, settings)
+    _clear_folders(settings)
+    _send_again(settings)
 
 
 def _orphans(settings: Settings) -> list[Job]:
-    """Return jobs whose lease has run out, and those of this host whose lock nobody holds."""
+    """Return jobs whose lease has run out, and those of this host whose lock nobody holds any more."""
     with read() as session:
         expired = Job.lease_until < db_now()
         here = Job.owner.startswith(f"{host_name()}:", autoescape=True)
         rows = session.execute(select(Job, expired).where(Job.state.in_(ACTIVE), or_(expired, here))).all()
-    return [job for job, is_expired in rows if is_expired or owner_lock(settings.lock_dir, job.owner or "").is_free()]
+    return [job for job, is_expired in rows if is_expired or owner_lock(settings.lock_dir, job.owner or "").is_abandoned()]
 
 
-def _send_again(session: Session, settings: Settings) -> None:
-    unclaimed = or_(Job.published_at.is_(None), Job.published_at < db_now() - settings.republish_seconds)
+def _send_again(settings: Settings) -> None:
+    """Ask for messages for jobs that are due and have none, or whose message nobody claims while the broker holds too few.
+
+    Where it holds as many as jobs wait, none is lost, and none is sent twice: jobs can wait for hours behind others, and the broker's
+    memory is bounded. Raises one of BROKER_ERRORS.
+    """
+    losing = _losing_queues()
+    late = Job.published_at < db_now() - settings.republish_seconds
+    unclaimed = or_(Job.published_at.is_(None), and_(late, Job.queue.in_(losing)))
     due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
-    waiting = ~exists().where(Outbox.job_id == Job.id)
-    jobs = session.scalars(select(Job).where(Job.state == "queued", unclaimed, due, waiting).limit(200)).all()
-    for job in jobs:
-        send(session, job.id, job.queue)
-        if job.published_at is not None:
-            _log.info("message_sent_again", job_id=job.id)
+    unsent = ~exists().where(Outbox.job_id == Job.id)
+    with write() as session:
+        jobs = session.scalars(select(Job).where(Job.state == "queued", unclaimed, due, unsent).order_by(Job.id).limit(_BATCH)).all()
+        for job in jobs:
+            send(session, job.id, job.queue)
+            if job.published_at is not None:
+                _log.info("message_sent_again", job_id=job.id)
+
+
+def _losing_queues() -> list[str]:
+    """Return the queues that hold fewer messages than jobs wait for one of theirs."""
+    with read() as session:
+        sent = select(Job.queue, func.count()).where(Job.state == "queued", Job.published_at.is_not(None)).group_by(Job.queue)
+        expected = session.execute(sent).all()
+    return [queue for queue, count in expected if waiting_messages(queue) < count]
+
+
+def _clear_folders(settings: Settings) -> None:
+    """Remove the local folders of jobs that ended a while ago: checkpoints that nobody goes on from, half-made artifacts, logs."""
+    folders = {path.name: path for path in (settings.scratch_dir / "jobs").glob("job_*")}
+    if not folders:
+        return
+    with read() as session:
+        ended = session.scalars(
+            select(Job.id).where(Job.id.in_(list(folders)), Job.state.in_(TERMINAL), Job.finished_at < db_now() - _FOLDER_SECONDS)
+        ).all()
+    for job_id in ended:
+        shutil.rmtree(folders[job_id], ignore_errors=True)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from worker.database import Event, Job, Outbox, db_now, write
+from worker.database import Event, Job, Outbox, db_now, read, write
 from worker.settings import get_settings
 
 ACTIVE = ("running", "pausing", "cancelling")  # states that have an owner
@@ -89,6 +89,13 @@ def record(job_id: str, token: int, events: list[dict[str, Any]], **columns: Any
         for event in events:
             add_event(session, job_id, **event)
         return True
+
+
+def furthest_checkpoint(job_id: str) -> int:
+    """Return the step of the newest checkpoint that any start of the job has reported, 0 without one."""
+    with read() as session:
+        query = select(Event.data).where(Event.job_id == job_id, Event.type == "checkpoint").order_by(Event.id.desc()).limit(1)
+        return int((session.scalar(query) or {}).get("step", 0))
 
 
 def close(session: Session, job_id: str, token: int, state: str, **columns: Any) -> bool:

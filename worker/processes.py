@@ -68,11 +68,11 @@ class HostLock:
         finally:
             self.release()
 
-    def is_free(self) -> bool:
-        """Return whether nobody holds the lock now."""
-        free = self.acquire()
+    def is_abandoned(self) -> bool:
+        """Return whether somebody held the lock here and does no more. Not so where it never was: its holder sees another disk."""
+        abandoned = self._path.exists() and self.acquire()
         self.release()
-        return free
+        return abandoned
 
     def remove(self) -> None:
         """Delete the file of a lock whose name is never used again."""

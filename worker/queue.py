@@ -42,6 +42,12 @@ def relay() -> int:
     return len(sent)
 
 
+def waiting_messages(queue: str) -> int:
+    """Return how many messages of `queue` lie in the broker. Raises one of BROKER_ERRORS."""
+    with _celery().pool.acquire(block=True) as connection:
+        return int(connection.default_channel.client.llen(queue))
+
+
 def ping() -> bool:
     """Return whether the broker answers within two seconds."""
     try:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 2**20
@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     idempotency_seconds: float = 24 * 3600.0
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("api_key")
+    @classmethod
+    def _without_blanks(cls, key: SecretStr | None) -> SecretStr | None:
+        """A key from a file ends with a line break; a blank one, as compose files leave behind, is none."""
+        stripped = key.get_secret_value().strip() if key else ""
+        return SecretStr(stripped) if stripped else None
 
     @property
     def resolved_database_url(self) -> str:

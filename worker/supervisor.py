@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from models.errors import SynesthesiaError
 from worker import drain
 from worker.database import Job, write
+from worker.errors import CapacityError
 from worker.inbox import Inbox
-from worker.lease import add_status, claim, close, renew, requeue
+from worker.lease import add_status, claim, close, furthest_checkpoint, renew, requeue
 from worker.processes import owner_lock, owner_name
-from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT
+from worker.reports import RELEASED_EXIT
 from worker.settings import Settings, get_settings
 from worker.work import WORK, Work, job_folder
 
 _TICK_SECONDS = 0.2  # how late a drain, a stall or a lease is noticed at most
 _FINISH = signal.SIGUSR1  # to the trainer: end now, keep the best checkpoint as a model
 _RELEASE = signal.SIGTERM  # to the trainer: write a checkpoint and exit, the job goes on later
+_REASONS = ("", "drain", "pause", "time_limit", "cancel", "stalled", "lost")  # to stop a child, weakest first
 _log = structlog.get_logger(__name__)
 
 
@@ -39,12 +42,22 @@ def supervise(job_id: str) -> None:
         claimed = claim(job_id, owner)
         if claimed is None:
             _log.info("nothing_to_claim", job_id=job_id)
-            return
-        with structlog.contextvars.bound_contextvars(job_id=job_id, token=claimed.token):
-            Supervisor(claimed.job, WORK[claimed.job.type], settings).run()
+        else:
+            with structlog.contextvars.bound_contextvars(job_id=job_id, token=claimed.token):
+                _run(Supervisor(claimed.job, WORK[claimed.job.type], settings))
+        lock.remove()  # not after an exception: the job may still name its owner, and the janitor takes it back when the lock is free
     finally:
         lock.release()
-        lock.remove()
+
+
+def _run(supervisor: "Supervisor") -> None:
+    try:
+        supervisor.run()
+    except DBAPIError:  # nothing can be written now; the janitor gives the job back once the database answers, and it costs no attempt
+        raise
+    except Exception as error:  # noqa: BLE001 - the border of a task: recorded, and judged like the death of a child
+        _log.exception("supervisor_failed")
+        supervisor.try_again({"code": "internal", "message": f"the worker failed with {type(error).__name__}", "param": None})
 
 
 class Supervisor:
@@ -58,7 +71,8 @@ class Supervisor:
         self._folder = job_folder(job.id)
         self._inbox = Inbox(job)
         self._began = time.monotonic()
-        self._asked: str | None = None  # why the child was told to stop: cancel | pause | drain | stalled | time_limit | lost
+        self._resumed_from = furthest_checkpoint(job.id)
+        self._asked = ""  # why the child was told to stop, one of _REASONS
         self._kill_at = float("inf")
 
     def run(self) -> None:
@@ -66,7 +80,7 @@ class Supervisor:
         try:
             child = self._start()
         except SynesthesiaError as error:
-            self._fail({"code": error.code, "message": error.message, "param": error.param})
+            self._refused(error)
             return
         try:
             self._watch(child)
@@ -123,8 +137,8 @@ class Supervisor:
             child.kill()
 
     def _ask(self, child: subprocess.Popen[bytes], why: str, how: signal.Signals) -> None:
-        """Tell the child to stop, once a reason; a stronger reason may follow a weaker one."""
-        if self._asked == why or self._asked in ("lost", "stalled"):
+        """Tell the child to stop, once a reason; only a stronger reason follows a weaker one."""
+        if _REASONS.index(why) <= _REASONS.index(self._asked):
             return
         _log.info("child_asked_to_stop", why=why)
         self._asked = why
@@ -132,27 +146,35 @@ class Supervisor:
         child.send_signal(how)
 
     def _conclude(self, code: int) -> None:
-        """Write the end of this start. Whatever is written is fenced, so a lost job is left alone."""
+        """Write the end of this start. Whatever is written is fenced, so a lost job is left alone.
+
+        The last line counts, not the exit status: a library that crashes while the process ends takes nothing back.
+        """
         if self._asked == "lost":
             return
-        if code == RESULT_EXIT and self._inbox.result is not None:
+        if self._inbox.result is not None:
             self._succeed(self._inbox.result)
-        elif code == FAILED_EXIT and self._inbox.failure is not None:
+        elif self._inbox.failure is not None:
             self._fail(self._inbox.failure)
         elif self._asked == "time_limit":
             self._fail({"code": "time_limit", "message": f"ran longer than {self._settings.job_seconds:.0f} s", "param": None})
         elif self._asked in ("cancel", "pause", "drain") and (code == RELEASED_EXIT or code < 0):
             self._requeue("stopped as asked; the checkpoint is kept")
         else:
-            self._count_failure(code)
+            self._child_died(code)
 
     def _succeed(self, result: dict[str, Any]) -> None:
         try:
             published = self._work.succeed(self._job, self._folder, result)
         except SynesthesiaError as error:
-            self._fail({"code": error.code, "message": error.message, "param": error.param})
+            self._refused(error)
             return
         _log.info("job_succeeded" if published else "job_taken_over")
+
+    def _refused(self, error: SynesthesiaError) -> None:
+        """Deal with what this process could not do for the child: later it may, if only disk, storage or database was short."""
+        judge = self.try_again if isinstance(error, CapacityError) else self._fail
+        judge({"code": error.code, "message": error.message, "param": error.param})
 
     def _fail(self, error: dict[str, Any]) -> None:
         with write() as session:
@@ -167,22 +189,24 @@ class Supervisor:
             if job.token == self._job.token:
                 requeue(session, job, reason, delay=delay, counted=counted)
 
-    def _count_failure(self, code: int) -> None:
-        """The child died by itself. Progress since its start forgives it; three deaths without any end the job."""
-        counted = not self._inbox.checkpointed
-        failures = self._job.failures + int(counted)
-        what = "made no step for too long" if self._asked == "stalled" else f"ended with {_describe(code)}"
-        tail = _tail(self._folder / "log")
-        _log.warning("child_died", code=code, counted=counted, log=tail)
+    def _child_died(self, code: int) -> None:
+        """The child died by itself. New progress since its start forgives it; three deaths without any end the job."""
+        stalled = self._asked == "stalled"
+        what = "made no step for too long" if stalled else f"ended with {_describe(code)}"
+        forgiven = self._inbox.checkpoint_step > self._resumed_from
+        _log.warning("child_died", code=code, forgiven=forgiven, log=_tail(self._folder / "log"))
+        if forgiven:
+            self._requeue(f"the trainer {what}; it goes on from its checkpoint")
+        else:
+            self.try_again({"code": "stalled" if stalled else "worker_lost", "message": f"the trainer {what}", "param": None})
+
+    def try_again(self, error: dict[str, Any]) -> None:
+        """Count a failure: the job waits a while and starts again, or has failed with `error` where that was the last one allowed."""
+        failures = self._job.failures + 1
         if failures >= self._settings.max_failures:
-            error = {
-                "code": "stalled" if self._asked == "stalled" else "worker_lost",
-                "message": f"the trainer {what}, {failures} times",
-                "param": None,
-            }
-            self._fail(error)
-            return
-        self._requeue(f"the trainer {what}; it starts again", delay=2.0**failures if counted else 0.0, counted=counted)
+            self._fail({**error, "message": f"{error['message']}, {failures} times"})
+        else:
+            self._requeue(f"{error['message']}; it starts again", delay=2.0**failures, counted=True)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -205,6 +229,9 @@ def _describe(code: int) -> str:
 
 
 def _tail(path: Path, size: int = 2000) -> str:
+    """Return the end of the child's log, empty where a newer owner has already removed it."""
+    if not path.exists():
+        return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
         return file.read().decode(errors="replace")

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
-from models.config import JobSpec, ModelManifest
+from models.config import JobSpec, Modality, ModelManifest
 from worker import datasets
 from worker.database import Dataset, Job, Model, new_id, read, write
 from worker.errors import GoneError
 from worker.lease import add_event, add_status, close
-from worker.orders import BaseOrder, TrainingOrder
+from worker.orders import BaseOrder, IngestOrder, TrainingOrder
 from worker.registry import add_model, point_alias, take_default
 from worker.settings import Settings, get_settings
 from worker.storage import get_storage
@@ -124,7 +124,35 @@ def _name_model(session: Session, job: Job, model_id: str, modality: str) -> Non
 
 
 def _start_ingest(job: Job, folder: Path) -> Start:
-    return Start([sys.executable, "-m", "worker.ingester", job.id, str(job.token), str(folder / f"start-{job.token}")])
+    with read() as session:
+        dataset = session.get_one(Dataset, job.dataset_id)
+        parent = session.get_one(Dataset, dataset.parent) if dataset.parent else None
+    if dataset.upload is None or (parent is not None and parent.blob is None):
+        raise GoneError("the archive or the parent dataset has been deleted", code="dataset_deleted")
+    for left in folder.glob("start-*"):  # by a start that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    archive = get_storage().fetch_file(dataset.upload)
+    extended = get_storage().fetch_directory(parent.blob) if parent is not None and parent.blob is not None else None
+    order = _ingest_order(job, folder, get_settings(), dataset, archive, extended)
+    return Start([sys.executable, "-m", "worker.ingester"], order.model_dump_json().encode())
+
+
+def _ingest_order(job: Job, folder: Path, settings: Settings, dataset: Dataset, archive: Path, parent: Path | None) -> IngestOrder:
+    limits = {name: getattr(settings, name) for name in IngestOrder.model_fields if name.startswith("max_")}
+    return IngestOrder(
+        job_id=job.id,
+        token=job.token,
+        parent_pid=os.getpid(),
+        folder=folder,
+        archive=archive,
+        upload_format=dataset.upload_format,
+        modality=cast("Modality | None", dataset.modality),  # the column holds nothing else
+        parent_directory=parent,
+        sample_rate=settings.stored_sample_rate,
+        image_side=settings.stored_image_side,
+        processes=settings.threads,
+        **limits,
+    )
 
 
 def _publish_dataset(job: Job, folder: Path, result: dict[str, Any]) -> bool:

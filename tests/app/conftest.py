@@ -3,10 +3,12 @@
 import contextlib
 import json
 import re
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,8 +19,10 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message
 
 from app.problems import TITLES
+from models.config import Modality
 from worker.settings import Settings
 
+LABELS = ("no", "yes", "stop")
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id", "hint", "errors"}
 _LEAKS = re.compile(r"Traceback|File \"|site-packages|\.py\b|sqlite|SELECT |INSERT |/tmp/|/home/|/root/|/work/")
 
@@ -130,3 +134,67 @@ def request_of(chunks: Iterable[bytes], headers: dict[str, str] | None = None, *
 
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw, **scope}, receive)
+
+
+@pytest.fixture(scope="session")
+def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a speech model with random weights. Tests that change them copy them first."""
+    from models.artifact import save_artifact
+    from models.config import FeatureConfig, ModelManifest, NetworkConfig, Normalization
+    from models.evaluation import evaluation_document
+    from models.network import build_network
+
+    config = NetworkConfig(
+        modality="audio",
+        architecture="resnet_tiny",
+        labels=LABELS,
+        features=FeatureConfig(clip_seconds=0.5, image_size=28),
+        normalization=Normalization(mean=(-4.0,) * 64, std=(3.0,) * 64),
+    )
+    folder = tmp_path_factory.mktemp("artifact")
+    save_artifact(folder, build_network(config, seed=2), manifest=ModelManifest(network=config), evaluation=evaluation_document({}))
+    return folder
+
+
+@pytest.fixture
+def make_model(settings: Settings, speech_artifact: Path) -> Callable[..., str]:
+    """Add a speech model, or the row of an image model; return its id."""
+    from models.manifest import read_manifest
+    from worker import registry
+    from worker.database import new_id, write
+    from worker.storage import get_storage, new_scratch
+
+    def make(*, modality: Modality = "audio", name: str | None = None, alias: str | None = None) -> str:
+        model_id = new_id("mdl")
+        folder = new_scratch("test")
+        shutil.copytree(speech_artifact, folder, dirs_exist_ok=True)
+        manifest = read_manifest(folder)
+        manifest = manifest.model_copy(update={"network": manifest.network.model_copy(update={"modality": modality})})
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
+        with write() as session:
+            registry.add_model(
+                session, manifest=manifest, evaluation={"splits": {}}, blob=blob, size_bytes=size, model_id=model_id, name=name
+            )
+            if alias:
+                registry.point_alias(session, alias, model_id)
+        return model_id
+
+    return make
+
+
+@pytest.fixture
+def make_dataset(settings: Settings) -> Callable[..., str]:
+    """Add the row of a dataset; return its id."""
+    from worker.database import Dataset, new_id, now, write
+
+    def make(*, status: str = "ready", modality: Modality = "audio", name: str = "digits") -> str:
+        with write() as session:
+            row = Dataset(
+                id=new_id("ds"), name=name, modality=modality, status=status, upload_format="zip", sha256="0" * 64, size_bytes=1,
+                summary={"labels": ["no", "yes"], "items": 2}, created_at=now(session),
+            )  # fmt: skip
+            session.add(row)
+            return row.id
+
+    return make

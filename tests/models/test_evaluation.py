@@ -1,5 +1,6 @@
 """Metrics: by hand, against scikit-learn, and what they must never do."""
 
+import itertools
 import json
 import math
 
@@ -46,13 +47,32 @@ def test_items_of_one_bin_share_their_gap() -> None:
     assert expected_calibration_error(probabilities, np.array([0, 0, 0, 0])) == pytest.approx(0.25)
 
 
+def test_a_gap_is_not_paid_for_by_another_bins() -> None:
+    probabilities = np.array([[0.9, 0.1], [1.0, 0.0]], np.float32)  # too modest, and far too sure
+    assert expected_calibration_error(probabilities, np.array([0, 1])) == pytest.approx((0.1 + 1.0) / 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 200))
+def test_calibration_error_is_its_definition(seed: int, n: int) -> None:
+    probabilities, truth = random_split(seed, n, 3)
+    confidence, right = probabilities.max(axis=1).astype(float), probabilities.argmax(axis=1) == truth
+    expected = 0.0
+    for low, high in itertools.pairwise(np.linspace(0, 1, 16)):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            expected += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert expected_calibration_error(probabilities, truth) == pytest.approx(expected, abs=1e-6)
+
+
 def test_full_confidence_has_a_bin() -> None:
     assert expected_calibration_error(np.array([[1.0, 0.0]], np.float32), np.array([1])) == 1.0
 
 
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
-    # 8 of 10 and 0 of 10 from (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n); 0 of n ends at z² / (n + z²), n of n begins at n / (n + z²).
+    # From (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n), by which
+    # 0 of n ends at z² / (n + z²), n of n begins at n / (n + z²).
     [(8, 10, 0.490162, 0.943318), (0, 10, 0.0, 0.277533), (10, 10, 0.722467, 1.0), (2, 2, 0.342380, 1.0), (50, 100, 0.403832, 0.596168)],
 )
 def test_wilson_interval_by_hand(successes: int, n: int, low: float, high: float) -> None:

@@ -28,7 +28,6 @@ def lists(draw: st.DrawFn, *, groups: st.SearchStrategy[int], declared: st.Searc
 
 NONE: st.SearchStrategy[Split | None] = st.none()
 ANY = lists(groups=st.integers(-1, 6), declared=st.sampled_from([None, None, None, *SPLITS]))
-FREE = lists(groups=st.integers(-1, 6), declared=NONE)
 UNGROUPED = lists(groups=st.just(-1), declared=NONE)
 GROUPED = lists(groups=st.integers(0, 12), declared=NONE)
 
@@ -60,7 +59,7 @@ def test_no_label_of_the_pool_is_lost_from_train(items: Lists) -> None:
     labels, _, declared = items
     splits = assign_splits(*items)
     pool = {label for label, said in zip(labels, declared, strict=True) if said not in SIDES}
-    assert pool == {label for label, split in zip(labels, splits, strict=True) if split == "train"} & pool
+    assert pool <= {label for label, split in zip(labels, splits, strict=True) if split == "train"}
 
 
 @given(UNGROUPED, st.integers(0, 5))
@@ -83,9 +82,9 @@ def test_groups_stay_whole(n_groups: int, n_labels: int, repeats: int, seed: int
     groups, labels = [group for group, _, _ in rows], [label for _, label, _ in rows]
     splits = assign_splits(labels, groups, [None] * len(rows), seed)
     assert whole(groups, splits)
-    count = sizes(splits)
-    assert all(count.values())
-    assert count["test"] == count["validation"] == max(1, round(n_groups / 10)) * n_labels * repeats
+    for side in SIDES:
+        n_taken = sizes(splits)[side] / (n_labels * repeats)
+        assert n_taken == 1 or abs(n_taken - n_groups / 10) <= 0.5
 
 
 @given(GROUPED)
@@ -171,8 +170,10 @@ def test_the_cut_is_the_same_on_every_machine() -> None:
     assert [index for index, split in enumerate(splits) if split == "test"] == [3, 6]
 
 
-@given(FREE)
-def test_a_large_dataset_of_many_groups_is_still_cut_whole(items: Lists) -> None:
-    labels, groups, declared = (values * 3 for values in items)
-    splits = assign_splits(labels, groups, declared)
-    assert len(splits) == len(labels)
+def test_thousands_of_groups_and_labels_are_cut_whole_in_one_draw() -> None:
+    random = np.random.default_rng(0)
+    groups, labels = (np.arange(12000) // 3).tolist(), random.integers(0, 1500, 12000).tolist()
+    splits = assign_splits(labels, groups, [None] * 12000)
+    assert whole(groups, splits)
+    assert set(labels) == {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    assert all(sizes(splits)[side] == pytest.approx(1200, abs=3) for side in SIDES)
