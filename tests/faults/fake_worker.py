@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -33,9 +32,9 @@ def steps_made(job_id: str) -> list[tuple[int, int]]:
 
 def _start(job: Job, folder: Path) -> Start:
     order = {
-        "folder": str(folder), "token": job.token, "parent_pid": os.getpid(), "plan": job.meta, "trace": str(trace_path(job.id)),
+        "folder": str(folder), "token": job.token, "plan": job.meta, "trace": str(trace_path(job.id)),
     }  # fmt: skip
-    return Start([sys.executable, str(_CHILD)], json.dumps(order).encode())
+    return Start([sys.executable, "-S", "-E", str(_CHILD)], json.dumps(order).encode())
 
 
 def _succeed(job: Job, _folder: Path, result: dict[str, Any]) -> bool:
