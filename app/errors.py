@@ -28,6 +28,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from app.problems import TITLES
 from models.errors import ArtifactError, InputError, SynesthesiaError, TrainingError, UnavailableError
@@ -133,6 +134,7 @@ STATUS_OF_CODE = {"media_type_unsupported": 415, "route_not_found": 404, "method
 
 _FRAMEWORK_CODES = {STATUS_OF_CODE[code]: code for code in ("route_not_found", "method_not_allowed", "range_not_satisfiable")}
 _NO_ANSWER = "the service failed to answer this request; the log has the cause under this request_id"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -191,7 +193,17 @@ def install_handlers(api: FastAPI) -> None:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return problem_response(translate(error), instance=request.url.path, request_id=request.scope.get("request_id", ""))
+    problem = translate(error)
+    if isinstance(problem, RequestError) and problem.code == "method_not_allowed":
+        problem.headers = {"Allow": _allowed(request)}
+    return problem_response(problem, instance=request.url.path, request_id=request.scope.get("request_id", ""))
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods that the address takes, all of them (RFC 9110, 10.2.1): the framework names those of its first route."""
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    routes = request.app.router.routes
+    return ", ".join(scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes))
 
 
 def translate(error: Exception) -> SynesthesiaError:

@@ -9,9 +9,8 @@ import structlog
 from app.dependencies import free_share
 from app.errors import translate
 from app.predictors import Predictors
-from models.errors import SynesthesiaError
 from worker import jobs, queue, registry
-from worker.errors import DependencyError
+from worker.errors import DependencyError, StateError
 from worker.settings import Settings
 
 PATIENCE_SECONDS = 2.0  # with each part; probes usually give up after a few seconds
@@ -43,18 +42,13 @@ async def _judge(name: str, probe: Callable[[], Check]) -> Check:
             return await asyncio.to_thread(probe)
     except TimeoutError:
         return _state("degraded" if name == "broker" else "unavailable", f"no answer within {PATIENCE_SECONDS:g} s")
+    except Exception as error:  # whatever a part does, the others are still told
+        log.warning("probe_failed", part=name, exc_info=True)
+        return _state("unavailable", translate(error).message)
 
 
 def _database() -> Check:
-    return _ask(lambda: jobs.list_jobs(limit=1))
-
-
-def _ask(question: Callable[[], object]) -> Check:
-    try:
-        question()
-    except Exception as error:
-        log.warning("probe_failed", exc_info=True)
-        return _state("unavailable", translate(error).message)
+    jobs.list_jobs(limit=1)
     return _state("ok", "answers")
 
 
@@ -71,7 +65,7 @@ def _disk(settings: Settings) -> Check:
 def _models(predictors: Predictors) -> Check:
     try:
         registry.resolve_id(registry.DEFAULT_ALIAS)
-    except SynesthesiaError as error:
+    except StateError as error:
         return _state("ok", f"{error.message}; {predictors.loaded} loaded")
     return _state("ok", f"a default model is there; {predictors.loaded} loaded")
 

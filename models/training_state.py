@@ -129,7 +129,7 @@ class State:
         return tensors, {"format": _FORMAT, "spec": spec.model_dump(mode="json"), "counters": dataclasses.asdict(self.counters)}
 
     def load(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any], spec: JobSpec) -> None:
-        """Go back to what `export` returned. Raises ArtifactError where it is of another job or doesn't fit the network."""
+        """Go back to the state that `export` returned. Raises ArtifactError where it is of another job or doesn't fit the network."""
         if meta.get("format") != _FORMAT or meta.get("spec") != spec.model_dump(mode="json"):
             raise ArtifactError("the checkpoint belongs to another job", code="checkpoint_mismatch")
         groups: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ("model", "best", "optimizer", "gradient", "running")}

@@ -13,6 +13,7 @@ from worker.database import Job, Outbox, db_now, read, write
 from worker.settings import get_settings
 
 _BATCH = 100
+_PING_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0}
 _log = structlog.get_logger(__name__)
 
 # What a broker that is down, hung or confused makes kombu raise; it does not wrap all of redis-py's and the socket's own errors.
@@ -51,8 +52,7 @@ def waiting_messages(queue: str) -> int:
 def ping() -> bool:
     """Return whether the broker answers within two seconds."""
     try:
-        with _celery().connection_for_write(connect_timeout=2) as connection:
-            connection.ensure_connection(max_retries=1, timeout=2)
+        with _celery().connection_for_write(transport_options=_PING_OPTIONS) as connection:
             connection.default_channel.client.ping()
     except BROKER_ERRORS:
         return False

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # started without site-packages, which makes it quick
+
 from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT, Reporter, claim_stdout
 
 _wishes: set[int] = set()

@@ -221,7 +221,7 @@ def test_cancel_keeps_the_best_so_far(client: Client, sounds: Json) -> None:
 def test_pause_and_resume(client: Client, sounds: Json) -> None:
     job_id = str(client.post("/jobs", small(sounds, hyperparameters={"epochs": 60, "early_stopping_patience": None}))["id"])
     for event in client.events(job_id):
-        if event["type"] == "metrics":
+        if event["type"] == "metrics" and client.get(f"/jobs/{job_id}")["status"] == "running":
             client.post(f"/jobs/{job_id}/pause")
         if event["type"] == "status" and event["data"]["status"] == "paused":
             break
