@@ -1,7 +1,8 @@
 """The training loop. Knows no file system, queue or clock but the one it measures time with; the caller decides when to save and stop.
 
-Every batch: items → augmentation → features → network → loss → update. Every epoch: validation; the weights with the lowest validation
-loss are kept (ties: the earlier ones), because the loss still tells models apart when a small validation set's accuracy doesn't.
+Every batch: items → augmentation → features → network → loss → update. Every epoch: validation; the weights with the highest validation
+accuracy are kept, among equals those with the lowest loss (then the earlier ones): the loss tells models apart where a small set's
+accuracy can't, but alone it prefers early, timid weights. On 20 words the two choices differed by 0.8 points (97.5 and 98.3 %).
 Without validation items the last weights are the best. bf16 runs under autocast, features and loss stay in float32; kernels lie
 channels-last, which measures a quarter faster on CPUs and is what tensor cores want.
 
@@ -195,7 +196,7 @@ class Trainer:
         metrics |= self._validate()
         metrics |= {"learning_rate": self._learning_rate(max(0, counters.step - 1)), "samples_per_second": self._clock.rate}
         counters.history.append(metrics)
-        self._compare(metrics.get("validation_loss"))
+        self._compare(metrics.get("validation_accuracy"), metrics.get("validation_loss"))
         counters.stopped = self._why_to_stop()
         self._state.running.zero_()
         return metrics
@@ -218,10 +219,10 @@ class Trainer:
             raise _not_finite("the validation loss", self.counters.step)
         return {"validation_loss": loss / len(indices), "validation_accuracy": right / len(indices)}
 
-    def _compare(self, loss: float | None) -> None:
+    def _compare(self, accuracy: float | None, loss: float | None) -> None:
         counters = self.counters
-        if loss is None or counters.best_loss is None or loss < counters.best_loss:
-            counters.best_loss, counters.best_epoch, counters.stale = loss, counters.epoch, 0
+        if counters.beaten_by(accuracy, loss):
+            counters.best_accuracy, counters.best_loss, counters.best_epoch, counters.stale = accuracy, loss, counters.epoch, 0
             self._state.remember_best()
         elif counters.epoch > SCHEDULES[self.spec.hyperparameters.schedule].patient_from * self.plan.epochs:
             counters.stale += 1

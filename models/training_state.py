@@ -99,10 +99,17 @@ class Counters:
     step: int = 0  # batches that are done
     seconds: float = 0.0
     best_epoch: int = 0  # counted from 1
+    best_accuracy: float | None = None  # of the best epoch; None without validation items
     best_loss: float | None = None
-    stale: int = 0  # epochs in which patience counted and the loss did not fall
+    stale: int = 0  # epochs in which patience counted and none was better than the best
     stopped: Stopped | None = None
     history: list[dict[str, float]] = field(default_factory=list)  # metrics an epoch
+
+    def beaten_by(self, accuracy: float | None, loss: float | None) -> bool:
+        """Tell whether an epoch's validation is better than the best so far: by accuracy, among equals by loss. Always without any."""
+        if accuracy is None or loss is None or self.best_accuracy is None or self.best_loss is None:
+            return True
+        return (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
 
 
 @dataclass

@@ -217,7 +217,8 @@ def _job_type(spec: JobSpec, modality: str | None) -> str:
 def _check_transfer(spec: JobSpec, base: BaseModel | None) -> None:
     """Refuse at once what the trainer would refuse later."""
     transfer = spec.transfer
-    carries = transfer.mode in ("full", "partial")
+    # Whoever names a layer to stop at wants a part, in mode auto too.
+    carries = transfer.mode in ("full", "partial") or (transfer.mode == "auto" and transfer.until is not None)
     if carries and (base is None or not base.has_weights):
         raise ConfigError(
             f"transfer.mode {transfer.mode} carries layers over, but base_model names no trained network", param="transfer.mode",
@@ -227,8 +228,8 @@ def _check_transfer(spec: JobSpec, base: BaseModel | None) -> None:
         raise ConfigError("transfer.freeze shared needs layers that are carried over", param="transfer.freeze")
     if transfer.until is None:
         return
-    if transfer.mode != "partial":
-        raise ConfigError("transfer.until belongs to mode partial", param="transfer.until")
+    if transfer.mode not in ("partial", "auto"):
+        raise ConfigError("transfer.until belongs to mode partial or auto", param="transfer.until")
     if base is not None and base.layers and transfer.until not in base.layers:
         raise ConfigError(f"{spec.base_model} has no layer {transfer.until!r}; it has {', '.join(base.layers)}", param="transfer.until")
 

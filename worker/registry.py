@@ -1,6 +1,7 @@
 """Models, aliases and lineage: what has been made, what it is called, and what a job may build on."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -179,13 +180,16 @@ def delete_model(name: str) -> None:
 
 def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
     """Take in an artifact (a tar as `GET /models/{id}/artifact` gives it). Raises ArtifactError naming what is wrong with it."""
-    folder = new_scratch("import")
-    _unpack(archive, folder)
-    manifest = Engine.load(folder).manifest  # verifies the hashes, and that the graph runs
     model_id = new_id("mdl")
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    evaluation = read_evaluation(folder)
-    blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
+    folder = new_scratch("import")
+    try:
+        _unpack(archive, folder)
+        manifest = Engine.load(folder).manifest  # verifies the hashes, and that the graph runs
+        evaluation = read_evaluation(folder)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # refused, or copied and not moved
     with write() as session:
         add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
     return get_model(model_id)
@@ -264,7 +268,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                         f"{member.name[:100]!r} does not belong into an artifact", hint=f"it holds {', '.join(ARTIFACT_FILES)}"
                     )
                 source = tar.extractfile(member)
-                (folder / member.name).write_bytes(source.read() if source else b"")
+                assert source is not None, "regular files have contents"
+                with (folder / member.name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
     except tarfile.TarError as error:
         raise ArtifactError(f"not a readable tar file: {error}") from error
     missing = [name for name in ARTIFACT_FILES[:3] if not (folder / name).exists()]

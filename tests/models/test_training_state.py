@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.config import Hyperparameters, JobSpec
 from models.errors import ConfigError, DatasetError
-from models.training_state import ORDER, Clock, Plan, TrainingData, batches_per_epoch, epoch_batches, generator_for, seed_of
+from models.training_state import ORDER, Clock, Counters, Plan, TrainingData, batches_per_epoch, epoch_batches, generator_for, seed_of
 
 
 def test_an_open_auto_is_refused() -> None:
@@ -73,3 +73,18 @@ def test_data_without_training_items_is_refused() -> None:
 
     with pytest.raises(DatasetError):
         TrainingData.from_dataset(NoTraining(), np.zeros((3, 2000), np.int16))
+
+
+@pytest.mark.parametrize(
+    ("best", "found", "beaten"),
+    [
+        ((None, None), (0.1, 9.0), True),
+        ((0.90, 0.30), (0.91, 0.50), True),  # accuracy decides, whatever the loss
+        ((0.90, 0.30), (0.89, 0.10), False),
+        ((0.90, 0.30), (0.90, 0.29), True),  # among equals the loss
+        ((0.90, 0.30), (0.90, 0.30), False),  # the earlier one stays
+        ((0.90, 0.30), (None, None), True),  # without validation items the last weights count
+    ],
+)
+def test_the_better_epoch(best: tuple[float | None, float | None], found: tuple[float | None, float | None], beaten: bool) -> None:
+    assert Counters(best_accuracy=best[0], best_loss=best[1]).beaten_by(*found) is beaten

@@ -1,0 +1,176 @@
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.schemas.models import AliasList, BackboneList, Evaluation, Model, ModelList
+from tests.app.conftest import LABELS, check_problem
+from worker.settings import Settings
+
+TAR = {"Content-Type": "application/x-tar"}
+
+
+def tar_of(files: dict[str, bytes], *, kind: bytes = tarfile.REGTYPE) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.type, entry.linkname = len(content) if kind == tarfile.REGTYPE else 0, kind, "/etc/passwd"
+            tar.addfile(entry, io.BytesIO(content))
+    return sink.getvalue()
+
+
+@pytest.fixture
+def files(speech_artifact: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in speech_artifact.iterdir()}
+
+
+def test_a_model_is_shown(client: TestClient, make_model: Callable[..., str]) -> None:
+    model_id = make_model(name="digits-v1", alias="digits")
+    model = Model.model_validate_json(client.get(f"/models/{model_id}").content)
+    assert (model.id, model.name, model.labels, model.aliases) == (model_id, "digits-v1", list(LABELS), ["digits"])
+    assert client.get("/models/digits").json()["id"] == model_id
+    assert sum(layer.parameters for layer in model.layers) <= model.parameters
+    assert Evaluation.model_validate(client.get("/models/digits/evaluation").json()).model == model_id
+
+
+def test_models_are_listed(client: TestClient, make_model: Callable[..., str]) -> None:
+    heard, seen = make_model(name="a"), make_model(modality="image", name="b")
+
+    def found(query: str) -> list[str]:
+        return [row.id for row in ModelList.model_validate_json(client.get(f"/models?{query}").content).data]
+
+    assert found("") == [seen, heard]
+    assert found("modality=audio") == [heard]
+    assert found("name=b") == [seen]
+    assert found("name=c") == []
+    assert found(f"after={seen}&limit=1") == [heard]
+    check_problem(client.get("/models?name="), 422, "validation_error")
+    check_problem(client.get("/models?name=a%00"), 422, "validation_error")
+
+
+def test_an_artifact_comes_back_as_it_went(client: TestClient, make_model: Callable[..., str], files: dict[str, bytes]) -> None:
+    model_id = make_model()
+    response = client.get(f"/models/{model_id}/artifact")
+    assert response.headers["content-type"] == "application/x-tar"
+    assert response.headers["content-disposition"] == f'attachment; filename="{model_id}.tar"'
+    assert int(response.headers["content-length"]) == len(response.content)
+    with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
+        assert {member.name: tar.extractfile(member).read() for member in tar} == files  # type: ignore[union-attr]  # regular files only
+    imported = client.post("/models?name=again", content=response.content, headers=TAR)
+    assert imported.status_code == 201
+    copy = Model.model_validate_json(imported.content)
+    assert imported.headers["location"] == f"/models/{copy.id}"
+    assert (copy.name, copy.sha256) == ("again", Model.model_validate_json(client.get(f"/models/{model_id}").content).sha256)
+    assert client.get(f"/models/{copy.id}/artifact").content.startswith(response.content[:100])
+
+
+def test_the_graph_alone(client: TestClient, make_model: Callable[..., str], files: dict[str, bytes]) -> None:
+    path = f"/models/{make_model()}/onnx"
+    assert client.get(path).content == files["model.onnx"]
+    part = client.get(path, headers={"Range": "bytes=2-5"})
+    assert (part.status_code, part.content) == (206, files["model.onnx"][2:6])
+    response = client.get(path, headers={"Range": "bytes=99999999-"})
+    check_problem(response, 416, "range_not_satisfiable")
+    assert response.headers["content-range"].endswith(f"/{len(files['model.onnx'])}")
+
+
+def test_a_form_and_a_key_work_for_imports(client: TestClient, files: dict[str, bytes]) -> None:
+    artifact = tar_of(files)
+    first, again = (
+        client.post("/models", data={"name": "n"}, files={"file": ("m.tar", artifact)}, headers={"Idempotency-Key": "k"}) for _ in range(2)
+    )
+    assert (first.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def damaged(files: dict[str, bytes], name: str, change: Callable[[bytes], bytes]) -> bytes:
+    return tar_of(files | {name: change(files[name])})
+
+
+ATTACKS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
+    "other file": lambda files: tar_of(files | {"extra.exe": b"x"}),
+    "pickle": lambda _: tar_of({"model.pt": b"\x80\x04."}),
+    "way out": lambda files: tar_of({"../model.json": files["model.json"]} | files),
+    "absolute": lambda files: tar_of({"/srv/model.json": files["model.json"]} | files),
+    "link": lambda _: tar_of({"model.safetensors": b""}, kind=tarfile.SYMTYPE),
+    "device": lambda _: tar_of({"model.safetensors": b""}, kind=tarfile.CHRTYPE),
+    "no weights": lambda files: tar_of({name: content for name, content in files.items() if name != "model.safetensors"}),
+    "nothing": lambda _: tar_of({}),
+    "changed weights": lambda files: damaged(files, "model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+    "changed graph": lambda files: damaged(files, "model.onnx", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+    "description that is no JSON": lambda files: damaged(files, "model.json", lambda _: b"{"),
+    "description of another format": lambda files: damaged(files, "model.json", lambda data: data.replace(b'"format": 1', b'"format": 2')),
+    "deep description": lambda files: damaged(files, "model.json", lambda _: b"[" * 100_000),
+    "evaluation that is no object": lambda files: damaged(files, "evaluation.json", lambda _: b"[1]"),
+    "cut short": lambda files: tar_of(files)[: len(tar_of(files)) // 2],
+    "twice the same": lambda files: tar_of(files)[:-1024] + tar_of(files),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_artifacts_that_are_not_to_be_trusted(
+    client: TestClient, settings: Settings, files: dict[str, bytes], attack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    response = client.post("/models", content=attack(files), headers=TAR)
+    if response.status_code == 201:  # the same file twice is harmless
+        assert Model.model_validate_json(response.content).labels == list(LABELS)
+        return
+    assert response.status_code in (415, 422), response.text
+    check_problem(response, response.status_code, response.json()["code"])
+    assert client.get("/models").json()["data"] == []
+    assert [path.name for path in settings.scratch_dir.glob("*")] == []
+
+
+def test_only_plain_tars_are_artifacts(client: TestClient, files: dict[str, bytes]) -> None:
+    import gzip
+
+    from tests.conftest import zip_bytes
+
+    for content, kind in ((gzip.compress(tar_of(files)), "application/octet-stream"), (zip_bytes(files), "application/octet-stream")):
+        check_problem(client.post("/models", content=content, headers={"Content-Type": kind}), 422, "artifact_invalid")
+    check_problem(client.post("/models", content=b"x", headers={"Content-Type": "application/zip"}), 415, "unsupported_media_type")
+
+
+def test_aliases_move_and_protect(client: TestClient, make_model: Callable[..., str]) -> None:
+    old, new = make_model(), make_model()
+    for model_id in (old, new, old):
+        response = client.put("/aliases/digits", json={"model": model_id})
+        assert (response.status_code, response.json()["model"]) == (200, model_id)
+        assert client.get("/models/digits").json()["id"] == model_id
+    client.put("/aliases/other", json={"model": "digits"})
+    assert [(row.name, row.model) for row in AliasList.model_validate(client.get("/aliases").json()).data] == [
+        ("digits", old),
+        ("other", old),
+    ]
+    check_problem(client.delete(f"/models/{old}"), 409, "model_in_use")
+    check_problem(client.put("/aliases/digits", json={"model": "mdl_0"}), 404, "model_not_found")
+    check_problem(client.put("/aliases/digits", json={"model": "A"}), 422, "validation_error")
+    check_problem(client.put("/aliases/digits", json={}), 422, "validation_error")
+    for name in ("digits", "other"):
+        assert client.delete(f"/aliases/{name}").json() == {"id": name, "object": "alias", "deleted": True}
+        check_problem(client.delete(f"/aliases/{name}"), 404, "alias_not_found")
+    assert client.delete(f"/models/{old}").status_code == 200
+    for response in (client.get(f"/models/{old}"), client.get(f"/models/{old}/artifact"), client.delete(f"/models/{old}")):
+        check_problem(response, 410, "model_deleted")
+    check_problem(client.put("/aliases/digits", json={"model": old}), 410, "model_deleted")
+    assert [row["id"] for row in client.get("/models").json()["data"]] == [new]
+
+
+def test_a_model_that_a_job_builds_on_stays(client: TestClient, make_model: Callable[..., str], make_dataset: Callable[..., str]) -> None:
+    model_id = make_model()
+    job = client.post("/jobs", json={"dataset": make_dataset(), "base_model": model_id}).json()["id"]
+    check_problem(client.delete(f"/models/{model_id}"), 409, "model_in_use")
+    client.post(f"/jobs/{job}/cancel")
+    assert client.delete(f"/models/{model_id}").status_code == 200
+
+
+def test_backbones_have_layers(client: TestClient, make_model: Callable[..., str]) -> None:
+    seen = make_model(modality="image")
+    found = {row.id: row for row in BackboneList.model_validate(client.get("/backbones").json()).data}
+    assert {"seed_cnn", "resnet_tiny", seen} <= found.keys()
+    assert (found[seen].kind, found[seen].architecture) == ("model", "resnet_tiny")
+    assert [layer.name for layer in found["resnet_tiny"].layers] == [layer.name for layer in found[seen].layers]

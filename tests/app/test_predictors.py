@@ -1,0 +1,162 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import predictors as module
+from app.filebody import FileBody
+from app.metrics import Metrics
+from app.predictors import MAX_ENGINES, MAX_WAIT_SECONDS, Options, Predictors, judged
+from models.engine import Engine
+from tests.app.conftest import request_of
+from tests.conftest import tone, wav_bytes
+from worker.errors import OverloadedError
+from worker.settings import Settings
+
+SOUND = wav_bytes(tone(440, 0.5))
+
+
+@pytest.fixture
+def predictors(settings: Settings) -> Predictors:
+    return Predictors(settings, Metrics())
+
+
+def ask(predictors: Predictors, name: str | None = None, count: int = 1, **options: Any) -> list[dict[str, Any]]:
+    async def run() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(predictors.predict(name, SOUND, Options(**options)) for _ in range(count)))
+
+    return asyncio.run(run())
+
+
+def test_many_at_once_get_the_same_answer(predictors: Predictors, make_model: Callable[..., str]) -> None:
+    make_model(alias="default")
+    answers = ask(predictors, count=40)
+    assert len({str({**answer, "timings_ms": None}) for answer in answers}) == 1
+    assert predictors.loaded == 1
+
+
+def test_a_model_is_loaded_once_however_many_ask(
+    predictors: Predictors, make_model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(alias="default")
+    loads: list[Path] = []
+    original = Engine.load
+
+    def counted(folder: Path, *, threads: int = 1) -> Engine:
+        loads.append(folder)
+        time.sleep(0.05)
+        return original(folder, threads=threads)
+
+    monkeypatch.setattr(module.Engine, "load", counted)
+    ask(predictors, count=8)
+    assert len(loads) == 1
+
+
+def test_only_so_many_engines_are_kept(predictors: Predictors, make_model: Callable[..., str]) -> None:
+    made = [make_model() for _ in range(MAX_ENGINES + 2)]
+    for model_id in made:
+        assert ask(predictors, model_id)[0]["model"] == model_id
+    assert predictors.loaded == MAX_ENGINES
+    assert ask(predictors, made[0])[0]["model"] == made[0], "one that was dropped is loaded again"
+
+
+def test_a_load_that_fails_can_be_tried_again(predictors: Predictors, make_model: Callable[..., str], settings: Settings) -> None:
+    model_id = make_model(alias="default")
+    graph = settings.data_dir / "blobs" / "artifacts" / model_id / "model.onnx"
+    content = graph.read_bytes()
+    graph.write_bytes(b"broken")
+    with pytest.raises(module.DependencyError):
+        ask(predictors)
+    graph.write_bytes(content)
+    assert ask(predictors)[0]["model"] == model_id
+
+
+def test_more_than_can_be_done_in_time_are_refused_early(predictors: Predictors, make_model: Callable[..., str]) -> None:
+    make_model(alias="default")
+    predictors._seconds = MAX_WAIT_SECONDS  # measured: very slow
+
+    async def run() -> list[Any]:
+        asked = (predictors.predict(None, SOUND, Options()) for _ in range(4 * predictors._threads))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(run())
+    refused = [answer for answer in answers if isinstance(answer, OverloadedError)]
+    assert len(answers) - len(refused) == predictors._threads + 1
+    assert all(error.retry_after >= 2 for error in refused)
+    assert predictors._waiting == 0
+
+
+def test_one_that_waited_too_long_is_not_begun(
+    predictors: Predictors, make_model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(alias="default")
+    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.05)
+    hold = threading.Event()
+    for _ in range(predictors._threads):
+        predictors._pool.submit(hold.wait, 5)
+    threading.Timer(0.2, hold.set).start()
+    with pytest.raises(OverloadedError, match="could not begin in time"):
+        ask(predictors)
+
+
+def test_sounds_in_memory_are_bounded_together(predictors: Predictors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
+
+    async def run() -> None:
+        def body(size: int) -> FileBody:
+            request = request_of([b"x" * (size // 2)] * 2, {"Content-Type": "audio/wav"})
+            return FileBody(request, fields=frozenset(), takes=lambda _: True, expected="")
+
+        async with predictors.collect(body(60)) as data:
+            assert len(data) == 60
+            with pytest.raises(OverloadedError):
+                async with predictors.collect(body(60)):
+                    pass
+        async with predictors.collect(body(100)) as data:
+            assert len(data) == 100
+        assert predictors._waiting_bytes == 0
+
+    asyncio.run(run())
+
+
+def test_names_are_looked_up_again_when_told(predictors: Predictors, make_model: Callable[..., str]) -> None:
+    from worker import registry
+
+    first, second = make_model(alias="default"), make_model()
+    assert ask(predictors)[0]["model"] == first
+    registry.set_alias("default", second)
+    predictors.forget()
+    assert ask(predictors)[0]["model"] == second
+
+
+def test_an_alias_that_another_process_moved_is_seen_soon(
+    predictors: Predictors, make_model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker import registry
+
+    monkeypatch.setattr(module, "RESOLVED_SECONDS", 0.0)
+    make_model(alias="default")
+    ask(predictors)
+    second = make_model()
+    registry.set_alias("default", second)
+    assert ask(predictors)[0]["model"] == second
+
+
+def test_closing_drops_what_waits(predictors: Predictors) -> None:
+    hold = threading.Event()
+    futures = [predictors._pool.submit(hold.wait, 5) for _ in range(predictors._threads + 3)]
+    predictors.close()
+    hold.set()
+    assert [future.cancelled() for future in futures] == [False] * predictors._threads + [True] * 3
+
+
+def test_the_first_of_equals_is_the_answer_everywhere() -> None:
+    labels = ("a", "b", "c")
+    equal = np.array([0.25, 0.375, 0.375])
+    assert judged(labels, equal) == {"label": "b", "probability": 0.375, "rejected": False}
+    assert [row["label"] for row in module._ranked(labels, equal, 3)] == ["b", "c", "a"]
