@@ -70,6 +70,11 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connections have been closed: from then on every method raises RuntimeError."""
+        return self._http.is_closed
+
     def get(self, path: str, **params: Any) -> Json:
         """Return one resource. A connection that breaks is tried again: reading changes nothing."""
         return self._patiently(lambda: self._send("GET", path, params=_present(params)))

@@ -55,7 +55,7 @@ class Serving:
         try:
             found = json.loads(cls.path(data_dir).read_text())
             return cls(url=str(found["url"]), pid=int(found["pid"]))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
@@ -68,14 +68,14 @@ def serve(settings: Settings, *, workers: int, report: Callable[[str], None]) ->
     check_exposure(settings)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _hold(settings.data_dir)
-    with Signals().installed() as signals, listen(settings.host, settings.port) as listener:
-        try:
+    try:
+        with Signals().installed() as signals, listen(settings.host, settings.port) as listener:
             upgrade()
             tree = Tree(_stages(settings, listener, workers), report)
             return _run(tree, signals, settings.data_dir, _address(listener), report)
-        finally:
-            Serving.path(settings.data_dir).unlink(missing_ok=True)
-            lock.release()
+    finally:
+        Serving.path(settings.data_dir).unlink(missing_ok=True)
+        lock.release()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -19,6 +19,7 @@ from worker.processes import die_with_parent
 _QUICK_SECONDS = 10.0  # a part that lived shorter than this died quickly
 _FREE_RESTARTS = 2  # quick deaths in a row that are answered at once
 _MAX_PAUSE_SECONDS = 30.0
+_MAX_DOUBLINGS = 5  # 32 s: beyond it the power would only grow, in the end past what a float holds
 _POLL_SECONDS = 0.2  # a death on a platform where SIGCHLD was lost is seen this late
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -208,12 +209,18 @@ class Tree:
 
 def restart_pause(quick_deaths: int) -> float:
     """Return seconds to wait before the next start: none for the first two quick deaths in a row, then 1, 2, 4 … 30."""
-    return min(_MAX_PAUSE_SECONDS, 2.0 ** (quick_deaths - _FREE_RESTARTS - 1)) if quick_deaths > _FREE_RESTARTS else 0.0
+    doublings = min(quick_deaths - _FREE_RESTARTS - 1, _MAX_DOUBLINGS)
+    return min(_MAX_PAUSE_SECONDS, 2.0**doublings) if doublings >= 0 else 0.0
 
 
 def exit_reason(code: int) -> str:
     """Return how a process ended, for people: its exit status or the signal's name."""
-    return signal.Signals(-code).name if code < 0 else f"status {code}"
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # real-time signals have no names of their own
+        return f"signal {-code}"
 
 
 def _running(parts: Sequence[Part]) -> list[Part]:

@@ -36,10 +36,10 @@ def count_bar(title: str, total: int | None, console: Console = err) -> Iterator
 
 def job_updates(client: Client, job_id: str) -> Iterator[Update]:
     """Yield a job's events as they happen, and its state twice a second, to the end; the last update is the final state."""
+    job = client.get(f"/jobs/{job_id}")
     inbox: queue.SimpleQueue[Json | ClientError | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read_events, args=(client, job_id, inbox), name="events", daemon=True)
     reader.start()
-    job = client.get(f"/jobs/{job_id}")
     yield "job", job
     while True:
         try:
@@ -154,6 +154,9 @@ def _read_events(client: Client, job_id: str, inbox: "queue.SimpleQueue[Json | C
         inbox.put(None)
     except ClientError as error:  # raised by the thread that waits
         inbox.put(error)
+    except RuntimeError:
+        if not client.closed:  # it is when the thread that waited was interrupted: nobody wants events any more
+            raise
 
 
 def _newest(client: Client, job: Json) -> Json:

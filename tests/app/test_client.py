@@ -34,12 +34,12 @@ class Server(http.server.ThreadingHTTPServer):
 class _Scripted(Handler):
     server: Server
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the library's names
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.server.asked.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         self.server.script.pop(0)(self)
 
-    do_POST = do_GET  # noqa: N815 - the library's names
+    do_POST = do_GET  # noqa: N815 - see above
 
     def log_message(self, *_: Any) -> None:
         pass

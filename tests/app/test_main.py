@@ -15,7 +15,7 @@ from models.errors import ConfigError
 from tests.conftest import tone, wav_bytes
 from worker.settings import Settings
 
-HEAVY = ("torch", "torchaudio", "torchvision", "timm", "sklearn", "rich", "typer")
+HEAVY = ("torch", "torchaudio", "torchvision", "timm", "sklearn", "typer")
 PREDICT = """
 import json, sys
 from pathlib import Path

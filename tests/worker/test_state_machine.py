@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import delete, select
 
 from tests.rig import add_dataset, add_job, change_row, check_invariants, outbox, row, statuses
@@ -21,6 +21,7 @@ from worker.settings import Settings, get_settings
 
 DIRECTIVES = {"running": "run", "pausing": "pause", "cancelling": "cancel"}
 GIVEN_BACK = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}
+NUMBERS = st.integers(0, 3)
 WISHES: dict[str, tuple[Any, dict[str, str]]] = {
     "cancel": (cancel_job, {"queued": "cancelled", "paused": "cancelled", "running": "cancelling", "pausing": "cancelling"}),
     "pause": (pause_job, {"queued": "paused", "running": "pausing"}),
@@ -60,49 +61,63 @@ class Expected:
 class Machine(RuleBasedStateMachine):
     """Every rule does something to the real tables and the same to the model."""
 
-    jobs = Bundle("jobs")
-    claims = Bundle("claims")
-
-    @initialize()
-    def begin(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         _empty_tables()
         BROKER.messages, BROKER.up = [], True
         self.expected: dict[str, Expected] = {}
+        self.starts: list[tuple[str, int]] = []
+        self.create()
 
-    @rule(target=jobs)
-    def create(self) -> str:
-        job_id = add_job(DATASET[0])
-        self.expected[job_id] = Expected()
-        return job_id
+    @rule()
+    @precondition(lambda self: len(self.expected) < 4)
+    def create(self) -> None:
+        self.expected[add_job(DATASET[0])] = Expected()
 
-    @rule(target=claims, job_id=jobs)
-    def claim(self, job_id: str) -> Any:
+    def _job(self, number: int) -> str:
+        return list(self.expected)[number % len(self.expected)]
+
+    def _start(self, number: int) -> tuple[str, int]:
+        """The latest start, or one before it, whose owner may have lost its job since."""
+        return self.starts[-1 - number % len(self.starts)]
+
+    @rule(number=NUMBERS)
+    def claim(self, number: int) -> None:
+        self._claim(self._job(number))
+
+    def _claim(self, job_id: str) -> None:
         expected = self.expected[job_id]
         claimed = claim(job_id, f"elsewhere:{expected.token}")
         if expected.state != "queued" or expected.resting:
             assert claimed is None
-            return multiple()
+            return
         assert claimed is not None
         expected.token += 1
         expected.go("running")
         assert claimed.token == expected.token
-        return (job_id, claimed.token)
+        self.starts.append((job_id, claimed.token))
 
     def _owns(self, job_id: str, token: int) -> bool:
         expected = self.expected[job_id]
         return expected.token == token and expected.state in ACTIVE
 
-    @rule(start=claims)
-    def renew(self, start: tuple[str, int]) -> None:
+    @rule(number=NUMBERS)
+    @precondition(lambda self: self.starts)
+    def renew(self, number: int) -> None:
+        start = self._start(number)
         directive = renew(*start, {"step": 1})
         assert directive == (DIRECTIVES[self.expected[start[0]].state] if self._owns(*start) else "lost")
 
-    @rule(start=claims)
-    def report(self, start: tuple[str, int]) -> None:
+    @rule(number=NUMBERS)
+    @precondition(lambda self: self.starts)
+    def report(self, number: int) -> None:
+        start = self._start(number)
         assert record(*start, [{"kind": "message", "message": "a word"}], metrics={"loss": 1.0}) == self._owns(*start)
 
-    @rule(start=claims, state=st.sampled_from(["succeeded", "failed"]))
-    def finish(self, start: tuple[str, int], state: str) -> None:
+    @rule(number=NUMBERS, state=st.sampled_from(["succeeded", "failed"]))
+    @precondition(lambda self: len(self.starts) > 2)
+    def finish(self, number: int, state: str) -> None:
+        start = self._start(number)
         with write() as session:
             closed = close(session, *start, state)
             if closed:
@@ -111,9 +126,10 @@ class Machine(RuleBasedStateMachine):
         if closed:
             self.expected[start[0]].go(state)
 
-    @rule(start=claims, counted=st.booleans())
-    def give_back(self, start: tuple[str, int], counted: bool) -> None:
-        job_id, token = start
+    @rule(number=NUMBERS, counted=st.booleans())
+    @precondition(lambda self: self.starts)
+    def give_back(self, number: int, counted: bool) -> None:
+        job_id, token = self._start(number)
         owned = self._owns(job_id, token)
         job = row(job_id)
         job.token = token  # as its owner remembers it
@@ -128,8 +144,9 @@ class Machine(RuleBasedStateMachine):
         expected = self.expected[job_id]
         expected.go(GIVEN_BACK[expected.state])
 
-    @rule(job_id=jobs, wish=st.sampled_from(sorted(WISHES)))
-    def wish(self, job_id: str, wish: str) -> None:
+    @rule(number=NUMBERS, wish=st.sampled_from(["pause", "resume", "cancel"]))
+    def wish(self, number: int, wish: str) -> None:
+        job_id = self._job(number)
         do, targets = WISHES[wish]
         expected = self.expected[job_id]
         target = targets.get(expected.state)
@@ -141,18 +158,24 @@ class Machine(RuleBasedStateMachine):
         expected.go(target)
         expected.resting = False
 
-    @rule(job_id=jobs)
-    def rest_is_over(self, job_id: str) -> None:
+    @rule(number=NUMBERS)
+    def rest_is_over(self, number: int) -> None:
+        job_id = self._job(number)
         if self.expected[job_id].resting:
             change_row(job_id, not_before=1.0)
             self.expected[job_id].resting = False
 
-    @rule(job_id=jobs)
-    def owner_vanishes(self, job_id: str) -> None:
+    @rule(number=NUMBERS, taken=st.booleans())
+    @precondition(lambda self: self.starts)
+    def owner_vanishes(self, number: int, taken: bool) -> None:
+        """Its lease runs out; the job may start elsewhere before the owner notices."""
+        job_id = self._start(number)[0]
         if self.expected[job_id].state in ACTIVE:
             change_row(job_id, lease_until=1.0)
             self._sweep()
             self._given_back(job_id)
+            if taken:
+                self._claim(job_id)
 
     @rule()
     def sweep(self) -> None:
@@ -183,7 +206,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def tables_say_what_the_model_says(self) -> None:
         check_invariants()
-        for job_id, expected in getattr(self, "expected", {}).items():
+        for job_id, expected in self.expected.items():
             job = row(job_id)
             assert (job.state, job.token, job.failures) == (expected.state, expected.token, expected.failures)
             assert statuses(job_id) == expected.history
@@ -192,7 +215,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: after a sweep with a broker that works, every job that is due has a message, now or in the outbox."""
         BROKER.up, BROKER.messages = True, []
-        due = [job_id for job_id, expected in getattr(self, "expected", {}).items() if expected.state == "queued" and not expected.resting]
+        due = [job_id for job_id, expected in self.expected.items() if expected.state == "queued" and not expected.resting]
         for job_id in due:
             change_row(job_id, published_at=1.0)
         if due:
@@ -215,4 +238,4 @@ def test_the_state_machine_does_what_its_model_does(settings: Settings, monkeypa
     monkeypatch.setattr(queue, "_celery", lambda: BROKER)
     monkeypatch.setattr(keeper, "waiting_messages", lambda _: len(BROKER.messages))
     DATASET[:] = [add_dataset()]
-    run_state_machine_as_test(Machine, settings=example_settings(max_examples=12, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(Machine, settings=example_settings(max_examples=25, stateful_step_count=40, deadline=None))

@@ -1,0 +1,216 @@
+"""Each client command against the application behind a real socket: tables for people, JSON for programs."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.commands.conftest import Run
+from tests.app.conftest import wait_until
+from tests.conftest import tone, wav_bytes, zip_bytes
+from worker.settings import Settings
+
+
+def fail_reading(dataset_id: str) -> None:
+    """What the worker does with an archive that can't be used."""
+    from sqlalchemy import update
+
+    from worker import database
+
+    error = {"code": "dataset_empty", "message": "no file of the archive can be used", "param": None}
+    with database.write() as session:
+        session.execute(update(database.Dataset).where(database.Dataset.id == dataset_id).values(status="failed", error=error))
+
+
+def newest_dataset() -> str | None:
+    from sqlalchemy import select
+
+    from worker import database
+
+    with database.read() as session:
+        return session.scalar(select(database.Dataset.id).order_by(database.Dataset.id.desc()).limit(1))
+
+
+def write_events(job: str, *rows: tuple[str, str, dict[str, Any]], state: str) -> None:
+    from sqlalchemy import update
+
+    from worker import database
+    from worker.lease import add_event
+
+    with database.write() as session:
+        for kind, message, data in rows:
+            add_event(session, job, kind, message, data=data)
+        session.execute(update(database.Job).where(database.Job.id == job).values(state=state))
+
+
+EPOCH = ("metrics", "epoch 1", {"epoch": 1, "train_loss": 0.7, "validation_loss": 0.5, "validation_accuracy": 0.75})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for label in ("yes", "no"):
+        (tmp_path / "words" / label).mkdir(parents=True)
+        (tmp_path / "words" / label / "1.wav").write_bytes(wav_bytes(tone(440, 0.1)))
+    return tmp_path / "words"
+
+
+def test_a_folder_is_packed_and_sent(remote: Run, folder: Path) -> None:
+    outcome = remote("datasets", "create", str(folder), "--no-wait", "--json", "--modality", "audio")
+    assert (outcome.status, outcome.err) == (0, "")
+    dataset = json.loads(outcome.out)
+    assert (dataset["name"], dataset["modality"], dataset["status"]) == ("words", "audio", "processing")
+    listed = json.loads(remote("datasets", "list", "--json").out)
+    assert [row["id"] for row in listed] == [dataset["id"]]
+    assert json.loads(remote("datasets", "show", dataset["id"], "--json").out) == dataset
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar", ""])
+def test_an_archive_names_its_dataset(remote: Run, tmp_path: Path, suffix: str) -> None:
+    archive = tmp_path / f"digits{suffix}"
+    archive.write_bytes(zip_bytes({"a/1.wav": b"x", "b/1.wav": b"y"}))
+    assert json.loads(remote("datasets", "create", str(archive), "--no-wait", "--json").out)["name"] == "digits"
+
+
+def test_wrong_files_are_told(remote: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.zip").write_bytes(b"nothing")
+    for path, words in ((tmp_path / "empty", "holds no files"), (tmp_path / "x.zip", "neither a zip nor a tar")):
+        outcome = remote("datasets", "create", str(path))
+        assert (outcome.status, outcome.out) == (1, "")
+        assert words in outcome.err
+
+
+def test_a_dataset_that_fails_exits_with_1(remote: Run, folder: Path, settings: Settings) -> None:
+    def fail() -> None:
+        wait_until(lambda: newest_dataset() is not None)
+        fail_reading(newest_dataset() or "")
+
+    worker = threading.Thread(target=fail)
+    worker.start()
+    outcome = remote("datasets", "create", str(folder))
+    worker.join()
+    assert outcome.status == 1
+    assert "failed: no file of the archive can be used" in outcome.out
+
+
+def test_a_job_is_created_with_what_was_said_and_nothing_else(remote: Run, make_dataset: Callable[..., str]) -> None:
+    said = "--name v1 --alias digits --epochs 3 --learning-rate 0.01 --optimizer sgd --seed 7 --metadata team=ivr --metadata note=a=b"
+    assigned = "--set augmentation.mixup=0.2 --set features.n_mels=32"
+    outcome = remote("jobs", "create", make_dataset(), *said.split(), *assigned.split(), "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    job = json.loads(outcome.out)
+    assert (job["name"], job["alias"], job["seed"], job["metadata"]) == ("v1", "digits", 7, {"team": "ivr", "note": "a=b"})
+    chosen = job["hyperparameters"]
+    assert (chosen["epochs"], chosen["learning_rate"], chosen["optimizer"], chosen["batch_size"]) == (3, 0.01, "sgd", "auto")
+    assert (job["augmentation"]["mixup"], job["features"]["n_mels"]) == (0.2, 32)
+
+
+def test_a_refused_job_points_at_its_fields(remote: Run, make_dataset: Callable[..., str]) -> None:
+    outcome = remote("jobs", "create", make_dataset(), "--epochs", "0", "--set", "sed=1", "--json")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "error A field is missing, unknown or out of range (422)" in outcome.err
+    assert "/hyperparameters/epochs " in outcome.err
+    assert "/sed " in outcome.err
+
+
+@pytest.fixture
+def job(remote: Run, make_dataset: Callable[..., str]) -> str:
+    return str(json.loads(remote("jobs", "create", make_dataset(), "--json").out)["id"])
+
+
+def test_jobs_are_listed_shown_and_cancelled(remote: Run, job: str) -> None:
+    assert job in remote("jobs", "list", "--status", "queued", "--type", "finetune").out
+    assert job not in remote("jobs", "list", "--status", "failed").out
+    assert "epochs auto" in remote("jobs", "show", job).out
+    assert json.loads(remote("jobs", "cancel", job, "--json").out)["status"] == "cancelled"
+    outcome = remote("jobs", "cancel", job)
+    assert outcome.status == 1
+    assert "(409)" in outcome.err
+
+
+def test_watching_a_job_that_succeeds(remote: Run, job: str) -> None:
+    write_events(job, EPOCH, ("status", "done", {"status": "succeeded"}), state="succeeded")
+    outcome = remote("jobs", "watch", job)
+    assert outcome.status == 0
+    lines = outcome.err.splitlines()
+    assert lines == ["status accepted", "   1  loss 0.500  accuracy 75.0%", "status done"]
+    assert "succeeded" in outcome.out
+
+
+def test_watching_for_programs_is_one_document_a_line(remote: Run, job: str) -> None:
+    write_events(job, EPOCH, ("status", "done", {"status": "succeeded"}), state="succeeded")
+    outcome = remote("jobs", "watch", job, "--json")
+    *events, last = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [event["type"] for event in events] == ["status", "metrics", "status"]
+    assert (last["id"], last["status"], outcome.err) == (job, "succeeded", "")
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_job_that_does_not_succeed_exits_with_1(remote: Run, job: str, state: str) -> None:
+    write_events(job, ("status", "ended", {"status": state}), state=state)
+    assert remote("jobs", "watch", job).status == 1
+
+
+def test_following_from_the_start(remote: Run, make_dataset: Callable[..., str]) -> None:
+    from sqlalchemy import select
+
+    from worker import database
+
+    def newest() -> str | None:
+        with database.read() as session:
+            return session.scalar(select(database.Job.id))
+
+    def work() -> None:
+        wait_until(lambda: newest() is not None)
+        write_events(newest() or "", EPOCH, ("status", "done", {"status": "succeeded"}), state="succeeded")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    outcome = remote("jobs", "create", make_dataset(), "--follow", "--json")
+    worker.join()
+    assert (outcome.status, json.loads(outcome.out)["status"]) == (0, "succeeded")
+
+
+def test_models_are_listed_shown_and_downloaded(
+    remote: Run, make_model: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech_artifact: Path
+) -> None:
+    model = make_model(name="digits-v1", alias="digits")
+    assert json.loads(remote("models", "list", "--name", "digits-v1", "--json").out)[0]["id"] == model
+    table = remote("models", "list").out
+    assert model in table
+    assert "resnet_tiny" in table
+    shown = json.loads(remote("models", "show", "digits", "--json").out)
+    assert (shown["id"], shown["evaluation"]["object"]) == (model, "evaluation")
+    assert "no, yes, stop" in remote("models", "show", "digits").out
+    monkeypatch.chdir(tmp_path)
+    outcome = remote("models", "download", "digits", "--onnx", "--json")
+    assert json.loads(outcome.out)["file"] == "digits.onnx"
+    assert Path("digits.onnx").read_bytes() == (speech_artifact / "model.onnx").read_bytes()
+    assert remote("models", "download", model, "-o", str(tmp_path / "m.tar")).status == 0
+    assert (tmp_path / "m.tar").stat().st_size > 0
+
+
+def test_predicting_several_files(remote: Run, make_model: Callable[..., str], tmp_path: Path) -> None:
+    make_model(alias="default")
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    good.write_bytes(wav_bytes(tone(440, 0.5)))
+    bad.write_bytes(b"nothing")
+    outcome = remote("predict", str(good), str(bad), str(good), "--json")
+    assert outcome.status == 1
+    rows = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [row["file"] for row in rows] == [str(good), str(bad), str(good)]
+    assert rows[0]["label"] == rows[2]["label"]
+    assert rows[1]["error"]["status"] == 415
+    people = remote("predict", str(good))
+    assert people.status == 0
+    assert rows[0]["label"] in people.out
+
+
+def test_foreign_text_does_not_reach_the_terminal_raw(remote: Run, make_dataset: Callable[..., str]) -> None:
+    make_dataset(name="\x1b[31mred\x1b[0m [bold]not bold[/bold]")
+    out = remote("datasets", "list").out
+    assert "\x1b" not in out
+    assert "[bold]not bold[/bold]" in out
