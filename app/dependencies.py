@@ -17,11 +17,12 @@ from app.errors import MalformedError, NotAcceptableError, ValidationError
 from app.predictors import Predictors
 from app.streaming import EVENT_STREAM, EventStreams
 from app.uploads import Uploads
+from models.config import METADATA_KEY
 from worker.errors import NotFoundError, StorageFullError
 from worker.settings import Settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # of aliases; ids have the same alphabet
-_METADATA = re.compile(r"metadata\[([A-Za-z0-9_.-]{1,64})\]")
+_METADATA = re.compile(rf"metadata\[({METADATA_KEY})\]")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _DISK_RETRY_SECONDS = 60
 _KEPT_NAMES = "synesthesia_query_names"

@@ -13,14 +13,13 @@ from app.filebody import FILE_PART, FORM_TYPE
 from app.gate import OPEN_PATHS
 from app.problems import TITLES
 from app.schemas.common import Problem
-from app.schemas.datasets import DatasetForm
-from app.schemas.models import AliasTarget, ModelForm
+from app.schemas.models import AliasTarget
 from app.streaming import EVENT_STREAM
-from models.config import JobSpec
+from models.config import METADATA_KEY, JobSpec
 
 CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program: rises when openapi.json changes
 _REFERENCE = "#/components/schemas/{model}"
-_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, JobSpec, AliasTarget, DatasetForm, ModelForm)
+_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, JobSpec, AliasTarget)
 _BINARY = {"type": "string", "format": "binary"}
 _KEY_PARAMETER = {
     "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
@@ -28,7 +27,8 @@ _KEY_PARAMETER = {
 }  # fmt: skip
 METADATA_PARAMETER = {
     "name": "metadata", "in": "query", "required": False, "style": "deepObject", "explode": True,
-    "schema": {"type": "object", "additionalProperties": {"type": "string"}}, "description": "`metadata[key]=value`: jobs with that pair.",
+    "schema": {"type": "object", "patternProperties": {f"^{METADATA_KEY}$": {"type": "string"}}, "additionalProperties": False},
+    "description": "`metadata[key]=value`: jobs with that pair.",
 }  # fmt: skip
 _REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "As sent, or made; it stands in the log."}}
 
@@ -41,10 +41,22 @@ def json_request(model: type[BaseModel], *, creates: bool = False) -> dict[str, 
 
 def file_request(form: type[BaseModel] | None, raw_types: Iterable[str], *, creates: bool = True) -> dict[str, Any]:
     """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`."""
-    part = {"type": "object", "properties": {FILE_PART: _BINARY}, "required": [FILE_PART]}
-    schema = part if form is None else {"allOf": [{"$ref": _REFERENCE.format(model=form.__name__)}, part]}
-    content = {FORM_TYPE: {"schema": schema}} | {kind: {"schema": _BINARY} for kind in raw_types}
+    content = {FORM_TYPE: {"schema": _form_schema(form)}} | {kind: {"schema": _BINARY} for kind in raw_types}
     return {"requestBody": {"required": True, "content": content}} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
+
+
+def _form_schema(form: type[BaseModel] | None) -> dict[str, Any]:
+    """Return a form's parts: the file, and the fields of `form`, which can be left out but not null."""
+    found = form.model_json_schema() if form else {"properties": {}}
+    fields = {name: _without_null(field) for name, field in found["properties"].items()}
+    required = [FILE_PART, *found.get("required", ())]
+    return {"type": "object", "properties": {FILE_PART: _BINARY, **fields}, "required": required, "additionalProperties": False}
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    rest = {name: value for name, value in field.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return {**rest, **kinds[0]} if len(kinds) == 1 else field
 
 
 def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
@@ -89,6 +101,8 @@ def _add_models(schema: dict[str, Any]) -> None:
 def _complete(path: str, operation: dict[str, Any]) -> None:
     if path not in OPEN_PATHS:
         operation["security"] = [{"key": []}]
+    for parameter in operation.get("parameters", ()):  # can be left out, but a header or query has no null
+        parameter["schema"] = _without_null(parameter["schema"])
     for response in operation["responses"].values():
         response.setdefault("headers", {}).update(_REQUEST_ID)
     undocumented = operation["responses"].get("422", {}).get("content", {}).get("application/json")

@@ -12,6 +12,9 @@ from models.errors import ConfigError
 from models.features import n_frames
 from models.frontend import LogMel
 
+# Share of each mel band's mean over the clip that is taken away. Microphones, rooms and throats show in these means; steady sounds are
+# nothing else, so they are not taken away whole. 20 words, 300 updates, unheard speakers: 95.3 % without, 95.8 with half, 96.1 with all.
+CENTERING = 0.5
 CLASSIFIER = "classifier"  # the layer name of an image classifier that a speech model stands on
 
 
@@ -42,7 +45,7 @@ class Network(nn.Module):
     def features_of(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the pooled vectors, shape (batch, features), of inputs as `forward` takes them."""
         normalized = (inputs - self.mean) / self.std
-        pictures = normalized.unsqueeze(1) if self.config.modality == "audio" else normalized
+        pictures = center_bands(normalized).unsqueeze(1) if self.config.modality == "audio" else normalized
         vectors: torch.Tensor = self.backbone(pictures)
         return vectors
 
@@ -77,6 +80,11 @@ class Network(nn.Module):
         """Return backbone layer → number of parameters, from input to output."""
         sizes = {"backbone." + key: parameter.numel() for key, parameter in self.backbone.named_parameters()}
         return {name: sum(sizes.get(key, 0) for key in self.layer_keys(name)) for name in self.backbone.layer_names()}
+
+
+def center_bands(log_mels: torch.Tensor) -> torch.Tensor:
+    """Return normalized log-mels, shape (batch, n_mels, n_frames), less CENTERING times each band's mean over the clip."""
+    return log_mels - CENTERING * log_mels.mean(dim=2, keepdim=True)
 
 
 def build_network(config: NetworkConfig, *, seed: int = 0) -> Network:

@@ -17,6 +17,7 @@ from worker import jobs
 from worker.pages import Page
 
 router = APIRouter(tags=["jobs"])
+_EVENT_ID = "^(evt_)?[0-9]{1,18}$"
 _After = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", description="Last id of the page before.")]
 
 
@@ -81,8 +82,8 @@ async def list_events(
     live: Annotated[bool, Depends(wants_events)],
     streams: StreamsDep,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most rows of one page.")] = 100,
-    after: Annotated[str | None, Query(max_length=64, description="Last id of the page before.")] = None,
-    last_event_id: Annotated[str | None, Header(max_length=64, description="As `after`, for event streams.")] = None,
+    after: Annotated[str | None, Query(pattern=_EVENT_ID, description="Last id of the page before.")] = None,
+    last_event_id: Annotated[str | None, Header(pattern=_EVENT_ID, description="As `after`, for event streams.")] = None,
 ) -> Response:
     """List a job's events, oldest first; with `Accept: text/event-stream` as they happen, until the job has ended."""
     after = last_event_id or after

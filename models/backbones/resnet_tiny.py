@@ -5,8 +5,9 @@ from torch import nn
 
 from models.backbones.base import Backbone
 
-_STEM = 24
-_STAGES = (32, 64, 128, 192)  # channels of layer1..layer4
+_STEM = 16
+_STAGES = (24, 48, 96, 160)  # channels of layer1..layer4
+_STRIDES = (1, 2, 2, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -31,9 +32,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResnetTiny(Backbone):
-    """Stem and four stages, each halving the picture, then mean and maximum of every last map.
+    """Stem and four stages, all but the first stage halving the picture, then mean and maximum of every last map.
 
-    24 million multiply-adds for 64×101 inputs. The maximum beside the mean measured better on short words at no cost.
+    53 million multiply-adds for 64×101 inputs. With twice the stride in layer1 (half the work) it heard 0.8 points less of 20 words.
+    The maximum beside the mean measured better on short words at no cost.
     """
 
     features = 2 * _STAGES[-1]
@@ -43,10 +45,10 @@ class ResnetTiny(Backbone):
         super().__init__()
         del input_size
         self.stem = nn.Sequential(nn.Conv2d(in_channels, _STEM, 3, 2, padding=1, bias=False), nn.BatchNorm2d(_STEM), nn.ReLU())
-        self.layer1 = ResidualBlock(_STEM, _STAGES[0], 2)
-        self.layer2 = ResidualBlock(_STAGES[0], _STAGES[1], 2)
-        self.layer3 = ResidualBlock(_STAGES[1], _STAGES[2], 2)
-        self.layer4 = ResidualBlock(_STAGES[2], _STAGES[3], 2)
+        self.layer1 = ResidualBlock(_STEM, _STAGES[0], _STRIDES[0])
+        self.layer2 = ResidualBlock(_STAGES[0], _STAGES[1], _STRIDES[1])
+        self.layer3 = ResidualBlock(_STAGES[1], _STAGES[2], _STRIDES[2])
+        self.layer4 = ResidualBlock(_STAGES[2], _STAGES[3], _STRIDES[3])
         self._initialize()
 
     def layer_names(self) -> tuple[str, ...]:

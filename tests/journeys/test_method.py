@@ -90,18 +90,20 @@ def test_partial_frozen_and_none_do_what_they_say(client: Client, sounds: Json, 
     assert not np.array_equal(before[moved], after[moved])
 
 
-def test_choices_change_the_weights_and_a_seed_repeats_them(client: Client, sounds: Json, folder: Path) -> None:
-    base = {"hyperparameters": {"epochs": 1}, "transfer": {"mode": "none"}}
+def test_choices_change_the_weights_and_a_seed_repeats_them(client: Client, sounds: Json, source: Json, folder: Path) -> None:
+    base = {"hyperparameters": {"epochs": 1}, "base_model": source["model"], "transfer": {"mode": "none"}}
     variants: dict[str, Json] = {
         "first": base,
         "again": base,
         "optimizer": {**base, "hyperparameters": {"epochs": 1, "optimizer": "sgd"}},
         "augmentation": {**base, "augmentation": {"noise": False}},
+        "mode": {**base, "transfer": {"mode": "full"}},
+        "freeze": {**base, "transfer": {"mode": "full", "freeze": "shared"}},
     }
     jobs = {name: client.post("/jobs", small(sounds, **fields))["id"] for name, fields in variants.items()}
     found = {name: weights_of(client, str(finished(client, str(job))["model"]), folder) for name, job in jobs.items()}
-    assert found["first"] == found["again"]
-    assert len({found["first"], found["optimizer"], found["augmentation"]}) == 3
+    assert found["first"] == found.pop("again")
+    assert len(set(found.values())) == len(found) == 5
 
 
 def test_seed_cnn_stands_on_its_image_classifier(client: Client, pictures: Json, sounds: Json) -> None:

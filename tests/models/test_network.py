@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from models.config import FeatureConfig, NetworkConfig, Normalization
 from models.errors import ConfigError
 from models.features import clip_samples, log_mel, n_frames
-from models.network import build_network, input_size, picture_model, published_network, waveform_model
+from models.network import build_network, center_bands, input_size, picture_model, published_network, waveform_model
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
 
@@ -117,7 +117,7 @@ def test_sizes_add_up() -> None:
     network = build_network(AUDIO)
     sizes = network.layer_sizes()
     assert list(sizes) == ["stem", "layer1", "layer2", "layer3", "layer4"]
-    assert network.parameter_count() == sum(sizes.values()) + 384 * 2 + 2
+    assert network.parameter_count() == sum(sizes.values()) + network.backbone.features * 2 + 2
 
 
 def test_published_network_is_the_backbone_with_timms_normalization(tmp_path: Path) -> None:
@@ -129,3 +129,14 @@ def test_published_network_is_the_backbone_with_timms_normalization(tmp_path: Pa
     mean, std = (torch.tensor(original.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
     expected = original.forward_head(original.forward_features((pictures - mean) / std), pre_logits=True)
     torch.testing.assert_close(network(pictures), expected)
+
+
+def test_bands_are_centered_by_half_and_pictures_are_not() -> None:
+    log_mels = torch.randn(2, 32, 51)
+    centered = center_bands(log_mels)
+    torch.testing.assert_close(centered.mean(dim=2), 0.5 * log_mels.mean(dim=2), atol=1e-6, rtol=1e-5)
+    steady = torch.ones(1, 32, 51) * torch.arange(32.0)[:, None]
+    torch.testing.assert_close(center_bands(steady), 0.5 * steady)  # a steady sound is still told by its spectrum
+    network = build_network(AUDIO).eval()
+    normalized = (log_mels - network.mean) / network.std
+    torch.testing.assert_close(network.features_of(log_mels), network.backbone(center_bands(normalized)[:, None]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models.backbones.base import PositionGrid
 from models.config import FeatureConfig, Modality, NetworkConfig, Normalization, TransferConfig
 from models.errors import ConfigError
-from models.network import Network, build_network
+from models.network import Network, build_network, center_bands
 from models.transfer import adapt_input_conv, carry_over, freeze, resample_positions, set_train_mode, shared_layer_names, source_classes_of
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
@@ -117,7 +117,7 @@ def test_seed_cnn_full_brings_its_classifier() -> None:
     assert record.shared_layers == record.frozen_layers == ("conv1", "conv2", "fc", "classifier")
     assert torch.equal(target.classifier().weight, source.head.weight)
     log_mels = torch.randn(1, 32, 51)
-    logits = source(log_mels[:, None].expand(1, 3, 32, 51))
+    logits = source(center_bands(log_mels)[:, None].expand(1, 3, 32, 51))
     torch.testing.assert_close(target(log_mels), target.head[1](logits), atol=1e-5, rtol=1e-4)
 
 

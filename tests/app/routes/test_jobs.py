@@ -194,7 +194,8 @@ def test_events_are_listed_oldest_first(client: TestClient, job: str) -> None:
     assert (page["data"][0]["id"], page["has_more"]) == (events.data[1].id, True)
     header = client.get(f"/jobs/{job}/events", headers={"Last-Event-ID": events.data[1].id}).json()
     assert [event["type"] for event in header["data"]] == ["metrics"]
-    check_problem(client.get(f"/jobs/{job}/events?after=x"), 422, "config_invalid")
+    check_problem(client.get(f"/jobs/{job}/events?after=x"), 422, "validation_error")
+    check_problem(client.get(f"/jobs/{job}/events", headers={"Last-Event-ID": "x"}), 422, "validation_error")
     check_problem(client.get(f"/jobs/{job}/events?limit=1001"), 422, "validation_error")
 
 
