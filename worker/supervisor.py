@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from models.errors import SynesthesiaError
 from worker import drain
@@ -53,7 +53,7 @@ def supervise(job_id: str) -> None:
 def _run(supervisor: "Supervisor") -> None:
     try:
         supervisor.run()
-    except DBAPIError:  # nothing can be written now; the janitor gives the job back once the database answers, and it costs no attempt
+    except (OperationalError, InterfaceError):  # nothing can be written now; the janitor gives the job back once the database answers, and it costs no attempt
         raise
     except Exception as error:  # noqa: BLE001 - the border of a task: recorded, and judged like the death of a child
         _log.exception("supervisor_failed")

@@ -132,10 +132,10 @@ def test_published_network_is_the_backbone_with_timms_normalization(tmp_path: Pa
 
 
 def test_bands_are_centered_by_half_and_pictures_are_not() -> None:
-    log_mels = torch.randn(2, 32, 51)
+    log_mels = torch.randn(2, 64, 51)
     centered = center_bands(log_mels)
     torch.testing.assert_close(centered.mean(dim=2), 0.5 * log_mels.mean(dim=2), atol=1e-6, rtol=1e-5)
-    steady = torch.ones(1, 32, 51) * torch.arange(32.0)[:, None]
+    steady = torch.ones(1, 64, 51) * torch.arange(64.0)[:, None]
     torch.testing.assert_close(center_bands(steady), 0.5 * steady)  # a steady sound is still told by its spectrum
     network = build_network(AUDIO).eval()
     normalized = (log_mels - network.mean) / network.std
