@@ -38,11 +38,15 @@ class Checkpoints:
         digest = hashlib.sha256(data).hexdigest()[:_DIGEST]
         path = self._folder / f"{step:09d}-{digest}.safetensors"
         draft = path.with_suffix(".part")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)  # half a file on a full disk is room that the next one lacks
+            raise
         _sync_folder(self._folder)
         for old in self._newest_first()[_KEPT:]:
             old.unlink()

@@ -53,8 +53,8 @@ def supervise(job_id: str) -> None:
 def _run(supervisor: "Supervisor") -> None:
     try:
         supervisor.run()
-    except (OperationalError, InterfaceError):  # nothing can be written now; the janitor gives the job back once the database answers, and it costs no attempt
-        raise
+    except (OperationalError, InterfaceError):
+        raise  # nothing can be written now: the janitor gives the job back once the database answers, and it costs no attempt
     except Exception as error:  # noqa: BLE001 - the border of a task: recorded, and judged like the death of a child
         _log.exception("supervisor_failed")
         supervisor.try_again({"code": "internal", "message": f"the worker failed with {type(error).__name__}", "param": None})

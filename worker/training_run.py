@@ -128,10 +128,16 @@ class TrainingRun:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
+        """Write a checkpoint. On a full disk the older ones stay and training goes on: what it learns is worth more than an end."""
         tensors, meta = trainer.state()
-        self._checkpoints.save(trainer.counters.step, tensors, meta)
         self._saved_at = time.monotonic()
-        self._report("checkpoint", step=trainer.counters.step, epoch=trainer.counters.epoch)
+        step = trainer.counters.step
+        try:
+            self._checkpoints.save(step, tensors, meta)
+        except OSError as error:
+            self._report("message", level="warning", message=f"no checkpoint could be written at step {step}: {error.strerror}")
+            return
+        self._report("checkpoint", step=step, epoch=trainer.counters.epoch)
 
     def _finish(self, trainer: Trainer, spec: JobSpec, data: TrainingData, record: TransferRecord) -> dict[str, Any]:
         self._telemetry.phase("evaluating")

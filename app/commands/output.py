@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from app.client import RefusedError, UnreachableError
@@ -14,6 +14,9 @@ from models.errors import SynesthesiaError
 
 out = Console()
 err = Console(stderr=True)
+
+_PIPE_COLUMNS = 400
+_WHOLE = ("id", "file")  # columns that people copy from: the others give way first
 
 REFUSED_EXIT = 1  # the service said no, or the job or dataset failed
 UNREACHABLE_EXIT = 3  # 2 is what a wrong command line exits with
@@ -24,7 +27,14 @@ def emit(payload: Any, *, as_json: bool, table: RenderableType) -> None:
     if as_json:
         emit_line(payload)
     else:
-        out.print(table)
+        show(table)
+
+
+def show(table: RenderableType) -> None:
+    """Print a table on standard output: as wide as the terminal, and elsewhere wide enough that a pipe gets whole ids and names."""
+    if not out.is_terminal:
+        out.width = _PIPE_COLUMNS
+    out.print(table)
 
 
 def emit_line(payload: Any) -> None:
@@ -40,7 +50,8 @@ def plain(value: Any) -> Text:
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Table:
     """Return a table of foreign values."""
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    headers = [Column(name, no_wrap=name in _WHOLE) for name in columns]
+    table = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(plain(value) for value in row))
     return table

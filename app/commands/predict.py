@@ -7,7 +7,7 @@ import typer
 
 from app.client import Json, RefusedError
 from app.commands.options import JsonFlag, client_of
-from app.commands.output import REFUSED_EXIT, complain_of_problem, emit_line, err, out, plain, table_of
+from app.commands.output import REFUSED_EXIT, complain_of_problem, emit_line, err, plain, show, table_of
 
 _COLUMNS = ("file", "label", "probability", "next best", "seconds", "ms", "warnings")
 
@@ -36,7 +36,7 @@ def predict(
             elif "error" not in found:
                 rows.append(found)
     if rows:
-        out.print(table_of(_COLUMNS, (_cells(row) for row in rows)))
+        show(table_of(_COLUMNS, (_cells(row) for row in rows)))
     if refused:
         raise typer.Exit(REFUSED_EXIT)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from app.client import Client, Json
 from app.commands.datasets import wait_for
-from app.commands.output import err, out, plain, table_of
+from app.commands.output import err, out, plain, show, table_of
 from app.commands.progress import bytes_bar, count_bar, watch
 from app.demo.handwriting import write_handwriting
 from app.demo.report import paired_gain
@@ -104,7 +104,7 @@ class Story:
         return Twin(title, job, model, self._client.get(f"/models/{job['model']}/evaluation"))
 
     def _compare(self, with_transfer: Twin, scratch: Twin, clips: list[Clip]) -> None:
-        out.print(table_of(_COLUMNS, [_row(with_transfer), _row(scratch)]))
+        show(table_of(_COLUMNS, [_row(with_transfer), _row(scratch)]))
         heard = [self._hear(twin, clips) for twin in (with_transfer, scratch)]
         truth = np.array([clip.label for clip in clips])
         gain = paired_gain(np.array(heard[0]) == truth, np.array(heard[1]) == truth, [clip.speaker for clip in clips])

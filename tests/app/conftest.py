@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 import uvicorn
 from starlette.requests import Request
 from starlette.testclient import TestClient
@@ -49,6 +50,13 @@ def check_problem_parts(status: int, headers: dict[str, str], content: bytes, co
     assert int(headers.get("retry-after", "1")) >= 1
     assert (status == 401) == ("www-authenticate" in headers)
     return body
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep log lines off the terminal: tracebacks drawn for people would hold up the event loop for seconds."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture

@@ -88,6 +88,7 @@ def test_a_save_that_fails_leaves_the_older_ones(tmp_path: Path, monkeypatch: py
         broken.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
         with pytest.raises(OSError, match="No space"):
             checkpoints.save(2, tensors(2), {"step": 2})
+    assert list(tmp_path.glob("*.part")) == []
     assert loaded_step(tmp_path) == 1
     checkpoints.save(3, tensors(3), {"step": 3})
     assert loaded_step(tmp_path) == 3

@@ -25,7 +25,7 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
 
 def test_waiting_for_a_lock_has_an_end(tmp_path: Path) -> None:
     holder, waiter = HostLock(tmp_path, "one"), HostLock(tmp_path, "one")
-    with holder.held(0), pytest.raises(UnavailableError, match="one.lock"), waiter.held(0.1):
+    with holder.held(0), pytest.raises(UnavailableError, match=r"one\.lock"), waiter.held(0.1):
         pass
     with waiter.held(0):
         assert not holder.acquire()
@@ -61,7 +61,8 @@ def test_owners_have_names_and_locks_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent-death signal is Linux's")
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    child = "import os, time; from worker.processes import die_with_parent; die_with_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+    child = "import os, time; from worker.processes import die_with_parent; die_with_parent(os.getppid()); "
+    child += "print(os.getpid(), flush=True); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

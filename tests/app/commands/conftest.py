@@ -1,11 +1,10 @@
 """The command line as people and programs meet it: arguments in; exit status, standard output and standard error out."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import structlog
 
 from app.cli import main
 
@@ -25,7 +24,6 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run one command in this process, without a terminal."""
-    monkeypatch.setenv("COLUMNS", "200")
     for name in ("SYNESTHESIA_URL", "SYNESTHESIA_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -45,12 +43,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def remote(run: Run, live: tuple[str, int]) -> Iterator[Run]:
-    """Run a command against the application behind a real socket, whose own log is kept out of what the command prints."""
+def remote(run: Run, live: tuple[str, int]) -> Run:
+    """Run a command against the application behind a real socket."""
     url = "http://{}:{}".format(*live)
 
     def remote(*arguments: str) -> Outcome:
         return run("--url", url, *arguments)
 
-    with structlog.testing.capture_logs():
-        yield remote
+    return remote

@@ -111,3 +111,10 @@ def test_in_a_terminal_there_is_a_bar_with_phase_and_time_left() -> None:
     assert "succeeded 1/2" in text
     assert "accuracy 50.0%" in text
     assert "100%" in text
+
+
+def test_ids_stay_whole_in_a_narrow_terminal() -> None:
+    sink = io.StringIO()
+    rows = [("job_06h0z8rzaf3hzjmrdjw4", "a name that is rather long", "and another text beside it")]
+    Console(file=sink, width=50, color_system=None).print(table_of(("id", "name", "note"), rows))
+    assert rows[0][0] in sink.getvalue()

@@ -83,7 +83,7 @@ def test_pictures_pretrain_by_default(client: TestClient, make_dataset: Callable
         ({"transfer": {"mode": "full"}}, 422, "config_invalid", "/transfer/mode"),
         ({"transfer": {"mode": "full"}, "base_model": "resnet_tiny"}, 422, "config_invalid", "/transfer/mode"),
         ({"transfer": {"freeze": "shared"}}, 422, "config_invalid", "/transfer/freeze"),
-        ({"transfer": {"until": "stem"}}, 422, "config_invalid", "/transfer/until"),
+        ({"transfer": {"until": "stem"}}, 422, "config_invalid", "/transfer/mode"),
         ({"transfer": {"mode": "none", "until": "stem"}}, 422, "config_invalid", "/transfer/until"),
         ({"hyperparameters": {"optimizer": "lion"}}, 422, "validation_error", "/hyperparameters/optimizer"),
         ({"hyperparameters": {"epochs": True}}, 422, "validation_error", "/hyperparameters/epochs"),
