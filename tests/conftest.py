@@ -36,12 +36,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
 
 def forget() -> None:
     """Clear every cache of settings, connections and storage."""
+    from worker import queue
     from worker.database import get_engine
     from worker.storage import get_storage
 
     if get_engine.cache_info().currsize:
         get_engine().dispose()
-    for cached in (get_settings, get_engine, get_storage):
+    for cached in (get_settings, get_engine, get_storage, queue._celery):
         cached.cache_clear()
 
 

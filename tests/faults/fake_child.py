@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _save(report: Reporter, checkpoint: Path, step: int) -> None:
-    draft = checkpoint.with_suffix(".part")
+    draft = checkpoint.with_suffix(f".{os.getpid()}")  # a stale child may be writing as well
     draft.write_text(str(step))
     draft.replace(checkpoint)
     report("checkpoint", step=step)
