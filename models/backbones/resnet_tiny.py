@@ -5,9 +5,8 @@ from torch import nn
 
 from models.backbones.base import Backbone
 
-_STEM = 16
-_STAGES = (24, 48, 96, 160)  # channels of layer1..layer4
-_STRIDES = (1, 2, 2, 2)
+_STEM = 24
+_STAGES = (32, 64, 128, 192)  # channels of layer1..layer4
 
 
 class ResidualBlock(nn.Module):
@@ -32,10 +31,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResnetTiny(Backbone):
-    """Stem and four stages, all but the first stage halving the picture, then mean and maximum of every last map.
+    """Stem and four stages, each stage halving the picture, then mean and maximum of every last map.
 
-    53 million multiply-adds for 64×101 inputs. With twice the stride in layer1 (half the work) it heard 0.8 points less of 20 words.
-    The maximum beside the mean measured better on short words at no cost.
+    31 million multiply-adds for 40×51 inputs. The stem keeps the full resolution, which measured better than any other place to spend
+    that work; the maximum beside the mean measured better on short words at no cost.
     """
 
     features = 2 * _STAGES[-1]
@@ -44,11 +43,11 @@ class ResnetTiny(Backbone):
         """`in_channels` 1 or 3; any `input_size` does."""
         super().__init__()
         del input_size
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, _STEM, 3, 2, padding=1, bias=False), nn.BatchNorm2d(_STEM), nn.ReLU())
-        self.layer1 = ResidualBlock(_STEM, _STAGES[0], _STRIDES[0])
-        self.layer2 = ResidualBlock(_STAGES[0], _STAGES[1], _STRIDES[1])
-        self.layer3 = ResidualBlock(_STAGES[1], _STAGES[2], _STRIDES[2])
-        self.layer4 = ResidualBlock(_STAGES[2], _STAGES[3], _STRIDES[3])
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, _STEM, 3, padding=1, bias=False), nn.BatchNorm2d(_STEM), nn.ReLU())
+        self.layer1 = ResidualBlock(_STEM, _STAGES[0], 2)
+        self.layer2 = ResidualBlock(_STAGES[0], _STAGES[1], 2)
+        self.layer3 = ResidualBlock(_STAGES[1], _STAGES[2], 2)
+        self.layer4 = ResidualBlock(_STAGES[2], _STAGES[3], 2)
         self._initialize()
 
     def layer_names(self) -> tuple[str, ...]:

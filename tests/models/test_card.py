@@ -59,7 +59,7 @@ def test_what_matters_is_there() -> None:
         "unmeasured",
         SHA,
         "| optimizer | adamw |",
-        "| n_mels | 64 |",
+        "| n_mels | 40 |",
         "Trained on 5 items.",
         "Fewer than 3 test items, which counts as unmeasured: yes (1), stop (0).",
         "| torch | 2.11.0 |",
