@@ -157,7 +157,7 @@ def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         architecture="resnet_tiny",
         labels=LABELS,
         features=FeatureConfig(clip_seconds=0.5, image_size=28),
-        normalization=Normalization(mean=(-4.0,) * 64, std=(3.0,) * 64),
+        normalization=Normalization(mean=(-4.0,) * 40, std=(3.0,) * 40),
     )
     folder = tmp_path_factory.mktemp("artifact")
     save_artifact(folder, build_network(config, seed=2), manifest=ModelManifest(network=config), evaluation=evaluation_document({}))

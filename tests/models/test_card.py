@@ -20,7 +20,7 @@ def manifest_of(labels: tuple[str, ...] = ("no", "yes", "stop"), **changes: obje
         architecture="resnet_tiny",
         labels=labels,
         features=FeatureConfig(clip_seconds=1.5, image_size=28),
-        normalization=Normalization(mean=(0.0,) * 64, std=(1.0,) * 64),
+        normalization=Normalization(mean=(0.0,) * 40, std=(1.0,) * 40),
     )
     lineage = LineageEntry(model="mdl_1", job="job_1", dataset="ds_1", dataset_sha256=SHA, modality="image", architecture="resnet_tiny")
     manifest = ModelManifest(

@@ -18,7 +18,7 @@ NETWORK = NetworkConfig(
     architecture="resnet_tiny",
     labels=("no", "yes"),
     features=FeatureConfig(clip_seconds=1.0, image_size=28),
-    normalization=Normalization(mean=(0.0,) * 64, std=(1.0,) * 64),
+    normalization=Normalization(mean=(0.0,) * 40, std=(1.0,) * 40),
 )
 
 

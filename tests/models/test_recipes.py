@@ -190,7 +190,7 @@ def test_architecture() -> None:
 
 def test_network_config_of_a_seed_cnn_that_carries_its_classifier(clips: PackedDataset) -> None:
     source = SOURCE.model_copy(update={"architecture": "seed_cnn", "labels": tuple("abcdefg")})
-    normalization = Normalization(mean=(0.0,) * 64, std=(1.0,) * 64)
+    normalization = Normalization(mean=(0.0,) * 40, std=(1.0,) * 40)
     for mode, classes in (("full", 7), ("partial", None), ("none", None)):
         spec = resolve(SPEC.model_copy(update={"transfer": TransferConfig(mode=mode)}), clips, source=source)
         config = network_config(spec, modality="audio", labels=("x", "y"), normalization=normalization, source=source)
