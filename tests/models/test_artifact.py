@@ -38,7 +38,7 @@ def config_of(modality: Modality = "audio", architecture: str = "resnet_tiny", s
         modality=modality,
         architecture=architecture,
         labels=LABELS,
-        features=FeatureConfig(clip_seconds=0.5, image_size=28),
+        features=FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=0.5, image_size=28),
         normalization=Normalization(mean=(0.25,) * bands, std=(3.0,) * bands),
         source_classes=source_classes,
     )

@@ -199,8 +199,8 @@ def test_masks_are_two_stretches_each_way_filled_with_the_mean() -> None:
     changed = masked != x
     bands, frames = changed.all(dim=2), changed.all(dim=1)
     assert torch.equal(changed, bands[:, :, None] | frames[:, None, :])
-    assert 12 <= bands.sum(dim=1).max() <= 16
-    assert 15 <= frames.sum(dim=1).max() <= 20
+    assert 18 <= bands.sum(dim=1).max() <= 24  # two fifths of 64, rounded down stretch by stretch
+    assert 22 <= frames.sum(dim=1).max() <= 30
     edges = (bands[:, 1:] & ~bands[:, :-1]).sum(dim=1) + bands[:, 0]
     assert edges.max() == 2
     means = x.mean(dim=(1, 2))[:, None, None].expand_as(x)

@@ -34,7 +34,7 @@ torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost mo
 
 RATE = 16000
 CLIP = 8000
-FEATURES = FeatureConfig(clip_seconds=0.5, image_size=28)
+FEATURES = FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=0.5, image_size=28)
 LABELS = ("no", "yes", "stop")
 ARCHITECTURES = [*((name, None) for name in registry.names()), ("seed_cnn", 10), ("timm/test_resnet", None)]
 

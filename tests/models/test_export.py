@@ -20,7 +20,7 @@ from models.network import Network, build_network, picture_model, waveform_model
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
 
-FEATURES = FeatureConfig(clip_seconds=0.5, image_size=28)
+FEATURES = FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=0.5, image_size=28)
 INPUTS = {"audio": (8000,), "image": (3, 28, 28)}
 NETWORKS = [
     *((modality, name, None) for modality in ("audio", "image") for name in (*registry.names(), "timm/test_resnet")),

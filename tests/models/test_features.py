@@ -12,7 +12,7 @@ from models.errors import ConfigError
 from models.features import LOG_FLOOR, clip_samples, fft_size, folded_dft, hann_window, hop_samples, log_mel, mel_filters, n_frames, padding
 from models.features import window_samples as window_length
 
-CONFIG = FeatureConfig(clip_seconds=1.0)
+CONFIG = FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=1.0)
 CONFIGS = {
     "default": CONFIG,
     "8 kHz": FeatureConfig(sample_rate=8000, n_mels=32, clip_seconds=0.5),
@@ -140,7 +140,7 @@ def test_constants_are_shared_and_nobody_can_change_them() -> None:
     for constant in (hann_window(CONFIG), mel_filters(CONFIG), *folded_dft(CONFIG)):
         with pytest.raises(ValueError, match="read-only"):
             constant[...] = 0
-    assert mel_filters(CONFIG) is mel_filters(FeatureConfig(clip_seconds=1.0))
+    assert mel_filters(CONFIG) is mel_filters(FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=1.0))
 
 
 def test_the_window_is_a_periodic_hann() -> None:

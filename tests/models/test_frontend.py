@@ -13,6 +13,7 @@ from models.features import clip_samples, log_mel, n_frames
 from models.frontend import LogMel
 
 CONFIGS = [
+    FeatureConfig(n_mels=64, hop_ms=10.0, clip_seconds=1.0),
     FeatureConfig(clip_seconds=1.0),
     FeatureConfig(sample_rate=8000, n_mels=32, clip_seconds=0.5),
     FeatureConfig(sample_rate=44100, n_mels=128, window_ms=40.0, hop_ms=15.0, clip_seconds=0.3),

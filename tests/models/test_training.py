@@ -312,10 +312,10 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     data = shuffled_labels(data_of(*tones()))
     trainer = Trainer(network_of(data), spec_of(epochs=40, schedule="constant", early_stopping_patience=3), data)
     result = fit(trainer)
-    losses = [entry["validation_loss"] for entry in result.history]
+    scores = [(entry["validation_accuracy"], -entry["validation_loss"]) for entry in result.history]
     assert result.stopped == "early"
-    assert result.best_epoch == 1 + losses.index(min(losses))
-    assert len(losses) == result.best_epoch + 3
+    assert result.best_epoch == 1 + scores.index(max(scores))
+    assert len(scores) == result.best_epoch + 3
     assert same(weights_of(trainer), result.best_state)
 
 

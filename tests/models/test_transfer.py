@@ -182,7 +182,7 @@ def test_positions_are_resampled_where_the_grid_differs() -> None:
 
 def vit_for_sounds(seed: int) -> Network:
     """Return a transformer for 32 bands and 48 frames: 2 by 3 patches of 16 by 16."""
-    features = FeatureConfig(n_mels=32, clip_seconds=0.47)
+    features = FeatureConfig(n_mels=32, hop_ms=10.0, clip_seconds=0.47)
     normalization = Normalization(mean=(0.0,) * 32, std=(1.0,) * 32)
     return build_network(
         NetworkConfig(modality="audio", architecture="timm/test_vit", labels=("a", "b"), features=features, normalization=normalization),
