@@ -49,4 +49,14 @@ def source(client: Client, pictures: Json) -> Json:
 @pytest.fixture(scope="session")
 def transferred(client: Client, sounds: Json, source: Json) -> Json:
     """A finished full transfer from pictures to sounds."""
-    return run_job(client, small(sounds, base_model=source["model"], transfer={"mode": "full"}, alias="tones", name="tones"))
+    return run_job(
+        client,
+        small(
+            sounds,
+            base_model=source["model"],
+            transfer={"mode": "full"},
+            alias="tones",
+            name="tones",
+            hyperparameters={"epochs": 80, "early_stopping_patience": None},
+        ),
+    )
