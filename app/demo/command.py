@@ -10,7 +10,7 @@ from rich.rule import Rule
 from app.client import Client
 from app.commands.output import err, out, plain
 from app.demo.service import running_service
-from app.demo.story import Story
+from app.demo.story import RULE_WIDTH, Story
 
 _Folder = Annotated[Path, typer.Option(help="Where archives, models and the service's data go.", file_okay=False)]
 
@@ -22,7 +22,7 @@ def demo(folder: _Folder = Path("demo-data")) -> None:
     with running_service(run / "service") as url, Client(url) as client:
         err.print(plain(f"a service of the demo's own answers at {url}; its documentation is at {url}/docs while the demo runs"))
         Story(client, run).tell()
-    out.print(Rule(style="dim"))
+    out.print(Rule(style="dim"), width=min(out.width, RULE_WIDTH))
     out.print(plain(f"everything is in {run.absolute()}; nothing is left running; {time.monotonic() - began:.0f} s in all"))
     out.print(plain(f"to go on with it: synesthesia serve --data-dir {run / 'service'}"))
 

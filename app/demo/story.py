@@ -19,6 +19,7 @@ from app.demo.report import paired_gain
 from app.demo.spoken import Clip, wav, write_spoken
 from models.errors import UnavailableError
 
+RULE_WIDTH = 100  # where nobody looks at a terminal, lines have no end
 _COLUMNS = ("speech model", "layers carried over", "words right", "95 % interval", "training seconds", "epochs")
 
 
@@ -67,7 +68,7 @@ class Story:
 
     def _title(self, text: str) -> None:
         self._step += 1
-        out.print(Rule(Text(f"{self._step}. {text}", style="bold"), align="left"))
+        out.print(Rule(Text(f"{self._step}. {text}", style="bold"), align="left"), width=min(out.width, RULE_WIDTH))
 
     def _curl(self, *arguments: str) -> None:
         """Show a step as the line that does the same."""
