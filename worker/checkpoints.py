@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from worker.storage import sync_folder
+
 _KEPT = 2  # the newest, and the one before in case the newest is damaged
 _DIGEST = 32  # hexadecimal digits in the name: 128 bits
 _META = "meta"
@@ -47,7 +49,7 @@ class Checkpoints:
         except OSError:
             draft.unlink(missing_ok=True)  # half a file on a full disk is room that the next one lacks
             raise
-        _sync_folder(self._folder)
+        sync_folder(self._folder)  # a rename survives a power cut only then (fsync(2))
         for old in self._newest_first()[_KEPT:]:
             old.unlink()
 
@@ -76,12 +78,3 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]] | None:
             return tensors, json.loads((archive.metadata() or {})[_META])
     except (SafetensorError, KeyError, ValueError):
         return None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable: a rename survives a power cut only then (fsync(2))."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.config import JobSpec
 from models.errors import ConfigError
-from worker.database import Dataset, Event, Job, db_now, new_id, read, write
+from worker.database import Dataset, Event, Job, db_now, new_id, now, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError, QueueFullError
 from worker.lease import ACTIVE, TERMINAL, add_status, send
 from worker.pages import Page, rfc3339
@@ -64,7 +64,7 @@ def create_job(spec: JobSpec) -> dict[str, Any]:
 
 def enqueue(session: Session, *, type: str, queue: str, dataset_id: str, spec: dict[str, Any], **columns: Any) -> Job:  # noqa: A002 - the column's name
     """Add a queued job, its first event and its message to the caller's transaction."""
-    created = float(session.execute(select(db_now())).scalar_one())
+    created = now(session)
     job = Job(
         id=new_id("job"), type=type, queue=queue, state="queued", dataset_id=dataset_id, spec=spec,
         token=0, failures=0, progress=dict(NO_PROGRESS), metrics={}, checkpoints=[], created_at=created, **columns,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from worker.database import Event, Job, Outbox, db_now, read, write
+from worker.database import Event, Job, Outbox, db_now, now, read, write
 from worker.settings import get_settings
 
 ACTIVE = ("running", "pausing", "cancelling")  # states that have an owner
@@ -34,7 +34,7 @@ class Claim:
 
 def add_event(session: Session, job_id: str, kind: str, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
     """Append one event in the caller's transaction, so that it exists exactly when its cause does."""
-    session.add(Event(job_id=job_id, created_at=_clock(session), level=level, type=kind, message=message[:1000], data=data or {}))
+    session.add(Event(job_id=job_id, created_at=now(session), level=level, type=kind, message=message[:1000], data=data or {}))
 
 
 def add_status(session: Session, job_id: str, state: str, message: str, *, level: str = "info", **data: Any) -> None:
@@ -44,7 +44,7 @@ def add_status(session: Session, job_id: str, state: str, message: str, *, level
 
 def send(session: Session, job_id: str, queue: str) -> None:
     """Ask for a message to be published once this transaction has been committed."""
-    session.add(Outbox(job_id=job_id, queue=queue, created_at=_clock(session)))
+    session.add(Outbox(job_id=job_id, queue=queue, created_at=now(session)))
 
 
 def claim(job_id: str, owner: str) -> Claim | None:
@@ -139,7 +139,3 @@ def requeue(session: Session, job: Job, reason: str, *, delay: float = 0.0, coun
 
 def _owned(job_id: str, token: int) -> tuple[ColumnElement[bool], ...]:
     return Job.id == job_id, Job.token == token, Job.state.in_(ACTIVE)
-
-
-def _clock(session: Session) -> float:
-    return float(session.execute(select(db_now())).scalar_one())

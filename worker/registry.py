@@ -16,7 +16,7 @@ from models.config import ModelManifest
 from models.engine import Engine
 from models.errors import ArtifactError
 from models.manifest import read_evaluation
-from worker.database import Alias, Job, Model, db_now, new_id, read, write
+from worker.database import Alias, Job, Model, db_now, new_id, now, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError
 from worker.lease import ACTIVE
 from worker.pages import Page, rfc3339
@@ -108,7 +108,7 @@ def add_model(
         blob=blob,
         sha256=manifest.files.get("model.safetensors", ""),
         size_bytes=size_bytes,
-        created_at=_now(session),
+        created_at=now(session),
         **columns,
     )
     session.add(model)
@@ -122,7 +122,7 @@ def point_alias(session: Session, name: str, model_id: str) -> None:
         update(Alias).where(Alias.name == name).values(model_id=model_id, updated_at=db_now()).returning(Alias.name)
     ).first()
     if moved is None:
-        session.add(Alias(name=name, model_id=model_id, updated_at=_now(session)))
+        session.add(Alias(name=name, model_id=model_id, updated_at=now(session)))
         session.flush()
 
 
@@ -285,7 +285,3 @@ def _backbone_json(name: str, kind: str, layers: dict[str, int], architecture: s
 
 def _alias_json(alias: Alias) -> dict[str, Any]:
     return {"name": alias.name, "object": "alias", "model": alias.model_id, "updated_at": rfc3339(alias.updated_at)}
-
-
-def _now(session: Session) -> float:
-    return float(session.execute(select(db_now())).scalar_one())

@@ -4,7 +4,6 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.rule import Rule
@@ -117,7 +116,7 @@ class Story:
         heard = []
         with count_bar(f"predict {twin.title}", len(clips)) as on_count:
             for number, clip in enumerate(clips, 1):
-                heard.append(self._answer(self._sound(clip), str(twin.model["id"]))["label"])
+                heard.append(self._client.predict(self._sound(clip), model=twin.model["id"])["label"])
                 on_count(number, len(clips))
         return heard
 
@@ -126,12 +125,9 @@ class Story:
         for clip in (clips[3], clips[len(clips) // 2 + 4], clips[-1]):
             path = self._sound(clip)
             self._curl(f"'{self._client.url}/predict?model=digits'", f"-F file=@{shlex.quote(str(path))}")
-            answer = self._answer(path, "digits")
+            answer = self._client.predict(path, model="digits")
             says = f"{clip.speaker} says {clip.label!r}: heard {answer['label']!r} ({answer['probability']:.1%})"
             out.print(plain(f"{says} in {answer['timings_ms']['total']:.1f} ms"))
-
-    def _answer(self, path: Path, model: str) -> dict[str, Any]:
-        return self._client.predict(path, model=model)
 
     def _sound(self, clip: Clip) -> Path:
         """Return the clip as a file of its own, for curl."""
