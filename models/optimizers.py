@@ -1,6 +1,6 @@
 """Optimizers by name. A new one is a builder and a line in the table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,14 @@ class OptimizerEntry:
     full_batch: bool = False  # one update an epoch, with the gradient of all training items
 
 
+@dataclass(frozen=True)
+class Treatment:
+    """How one parameter is treated differently from the others."""
+
+    rate: float = 1.0  # share of the learning rate
+    decays: bool = True  # whether weight decay may act on it
+
+
 OPTIMIZERS: dict[OptimizerName, OptimizerEntry] = {
     # Decoupled decay (arXiv 1711.05101); with the adaptive ones without decoupling, decay is scaled away and left off.
     "adamw": OptimizerEntry(lambda groups, rate, _: AdamW(groups, lr=rate), learning_rate=3e-3, weight_decay=0.05),
@@ -36,29 +44,43 @@ OPTIMIZERS: dict[OptimizerName, OptimizerEntry] = {
 
 
 def build_optimizer(
-    name: OptimizerName, parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float = 0.9, weight_decay: float = 0.0
+    name: OptimizerName,
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    treatments: Mapping[nn.Parameter, Treatment] | None = None,
 ) -> Optimizer:
     """Return an optimizer over the parameters that require a gradient.
 
     Weight decay acts on matrices and kernels (two dimensions and more) only: pulling biases and norm scales to zero costs accuracy and
     regularizes nothing (arXiv 1812.01187, 3.1). `momentum` is for sgd and rmsprop; the others have none or their own.
     """
-    return OPTIMIZERS[name].build(parameter_groups(parameters, weight_decay), learning_rate, momentum)
+    optimizer = OPTIMIZERS[name].build(parameter_groups(parameters, weight_decay, treatments), learning_rate, momentum)
+    set_learning_rate(optimizer, learning_rate)
+    return optimizer
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
-    """Return torch's parameter groups: first what decays, then what doesn't; an empty one is left out."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.dim() >= 2]
-    plain = [parameter for parameter in trained if parameter.dim() < 2]
-    groups: Groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, treatments: Mapping[nn.Parameter, Treatment] | None = None
+) -> Groups:
+    """Return torch's parameter groups: for every share of the rate, first what decays, then what doesn't; an empty one is left out."""
+    special = treatments or {}
+    trained = [(parameter, special.get(parameter, Treatment())) for parameter in parameters if parameter.requires_grad]
+    groups: Groups = []
+    for rate in sorted({treatment.rate for _, treatment in trained}, reverse=True):
+        alike = [(parameter, treatment.decays and parameter.dim() >= 2) for parameter, treatment in trained if treatment.rate == rate]
+        for decays in (True, False):
+            chosen = [parameter for parameter, decayed in alike if decayed is decays]
+            groups.append({"params": chosen, "weight_decay": weight_decay if decays else 0.0, "rate_share": rate})
     return [group for group in groups if group["params"]]
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Let the next update use `rate`."""
+    """Let the next update use `rate`, each group its share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_share"]
 
 
 def optimizer_tensors(optimizer: Optimizer, names: dict[torch.Tensor, str]) -> dict[str, torch.Tensor]:

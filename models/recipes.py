@@ -10,6 +10,7 @@ import numpy as np
 from models.backbones import registry
 from models.backbones.base import Backbone
 from models.config import (
+    AUTO,
     AugmentationConfig,
     FeatureConfig,
     Hyperparameters,
@@ -21,9 +22,11 @@ from models.config import (
 )
 from models.dataset import PackedDataset
 from models.errors import ConfigError, DatasetError
+from models.norm_statistics import norms_of
 from models.optimizers import OPTIMIZERS
 from models.training_state import batches_per_epoch
-from models.transfer import source_classes_of
+from models.transfer import settled_input_rule, source_classes_of
+from models.transfer_rules import check_options
 
 # Training items → weight updates: a few words need some hundred updates whatever their number, large sets are seen a few times.
 _UPDATES = ((60, 400), (400, 600), (3600, 2000), (60_000, 2400))
@@ -40,7 +43,7 @@ _UNUSED_CLIP_SECONDS, _UNUSED_IMAGE_SIZE = 1.0, 28  # the other modality's field
 def resolve(spec: JobSpec, dataset: PackedDataset, *, source: NetworkConfig | None, device: str = "cpu") -> JobSpec:
     """Return the job with every auto replaced.
 
-    `source` describes the network whose weights `base_model` names, None where it names none (null, or an architecture alone).
+    `source` describes the network whose weights `base_model` names, None where it names none (null, auto, or an architecture alone).
     `device` is cpu or cuda and settles the precision. Raises ConfigError for choices that contradict one another or can't be had,
     DatasetError for a dataset without training items.
     """
@@ -48,8 +51,9 @@ def resolve(spec: JobSpec, dataset: PackedDataset, *, source: NetworkConfig | No
         raise DatasetError("the dataset has no training items", code="dataset_empty", param="dataset")
     architecture = architecture_of(spec, source)
     settled = {
+        "base_model": architecture if spec.base_model == AUTO else spec.base_model,
         "type": spec.type or ("pretrain" if dataset.modality == "image" else "finetune"),
-        "transfer": _transfer(spec.transfer, source, architecture),
+        "transfer": _transfer(spec.transfer, source, architecture, dataset),
         "features": _features(spec.features, dataset),
         "hyperparameters": _hyperparameters(spec.hyperparameters, len(dataset.indices("train")), architecture, device),
         "augmentation": _augmentation(spec.augmentation, dataset),
@@ -64,7 +68,7 @@ def architecture_of(spec: JobSpec, source: NetworkConfig | None) -> str:
     """
     if source is not None:
         return source.architecture
-    if spec.base_model is None:
+    if spec.base_model in (None, AUTO):
         return registry.DEFAULT
     registry.entry(spec.base_model)
     return spec.base_model
@@ -90,19 +94,34 @@ def default_until(backbone: Backbone) -> str:
     return layers[max(0, layers.index(backbone.stage_names()[-1]) - 1)]
 
 
-def _transfer(config: TransferConfig, source: NetworkConfig | None, architecture: str) -> TransferConfig:
+def _transfer(config: TransferConfig, source: NetworkConfig | None, architecture: str, dataset: PackedDataset) -> TransferConfig:
     mode = config.mode
     if mode == "auto":
         # Whoever names a layer to stop at wants a part.
         mode = "none" if source is None else "partial" if config.until is not None else "full"
     if mode != "none" and source is None:
         raise _contradiction("transfer_without_source", "mode", f"transfer.mode {mode} needs a base_model with weights")
-    if mode == "none" and config.freeze == "shared":
+    if mode == "none" and config.freeze != "none":
         raise _contradiction("freeze_without_transfer", "freeze", "there are no shared layers to freeze without a transfer")
+    check_options(config, carries=mode != "none")
     if mode != "partial" and config.until is not None:
         raise _contradiction("until_without_partial", "until", f"until says where a partial transfer ends; the mode is {mode}")
+    _check_means(config, source, architecture, dataset)
     until = _until(config.until, architecture) if mode == "partial" else None
-    return config.model_copy(update={"mode": mode, "until": until})
+    rule = settled_input_rule(config, in_channels=1 if dataset.modality == "audio" else 3)
+    return config.model_copy(update={"mode": mode, "until": until, "input_rule": rule})
+
+
+def _check_means(config: TransferConfig, source: NetworkConfig | None, architecture: str, dataset: PackedDataset) -> None:
+    """Refuse what this network or this dataset has no means for."""
+    if config.interpolate == "auto" and not len(dataset.indices("validation")):
+        hint = "give a number, or a dataset with validation items"
+        raise ConfigError("interpolate auto is judged by validation items; there are none", param="transfer.interpolate", hint=hint)
+    if config.statistics == "target" and not norms_of(registry.outline(architecture)):
+        raise ConfigError(f"{architecture} has no batch-norm statistics to measure anew", param="transfer.statistics")
+    grows = source is not None and source.modality == "audio" and dataset.modality == "image"
+    if config.input_rule in ("sum", "mean") and grows:
+        raise ConfigError(f"input_rule {config.input_rule} can't make three channels of one", param="transfer.input_rule", hint="replicate")
 
 
 def _contradiction(code: str, field: str, message: str) -> ConfigError:
@@ -141,6 +160,10 @@ def _image_size(dataset: PackedDataset) -> int:
 
 
 def _hyperparameters(config: Hyperparameters, n_train: int, architecture: str, device: str) -> Hyperparameters:
+    if config.precision == "bf16" and not device.startswith("cuda"):
+        # torch 2.11 leaves parts of a bf16 weight gradient unwritten on a CPU where a strided convolution's maps are one pixel wide.
+        message = "bf16 needs a GPU; this job runs on a CPU, where its gradients can't be trusted"
+        raise ConfigError(message, param="hyperparameters.precision", hint="use fp32, or auto")
     optimizer = OPTIMIZERS[config.optimizer]
     batch_size = _batch_size(n_train, full_batch=optimizer.full_batch) if config.batch_size == "auto" else config.batch_size
     automatic = {

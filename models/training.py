@@ -9,7 +9,6 @@ channels-last, which measures a quarter faster on CPUs and is what tensor cores 
 On a CPU with a fixed number of threads, a run is a function of job, data and seed: bit for bit, and however often it was interrupted.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,15 @@ from torch import nn
 
 from models.augment import mixup
 from models.config import JobSpec
-from models.errors import Interrupted, TrainingError
-from models.inputs import Inputs
+from models.course import Course
+from models.errors import Interrupted
+from models.inputs import Inputs, with_unknowns
 from models.losses import label_weights, one_hot, weighted_cross_entropy
 from models.network import Network
+from models.norm_statistics import re_estimate, statistics_batches
 from models.optimizers import build_optimizer, set_learning_rate
 from models.schedules import SCHEDULES, factor
+from models.training_errors import memory_errors, not_finite
 from models.training_state import (
     AUGMENTATION,
     LAYERS,
@@ -37,14 +39,14 @@ from models.training_state import (
     State,
     Stopped,
     TrainingData,
+    copied,
     epoch_batches,
     generator_for,
     seed_of,
 )
-from models.transfer import freeze, set_train_mode
+from models.validation import validate
 
 _FINITE_EVERY = 20  # batches; asking more often would make a GPU wait for the CPU
-_VALIDATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -75,34 +77,55 @@ class Trainer:
     """Trains one network on one dataset; can be asked for its state between any two batches and go on from it."""
 
     def __init__(
-        self, network: Network, spec: JobSpec, data: TrainingData, *, device: torch.device | str = "cpu", frozen: Iterable[str] = ()
+        self,
+        network: Network,
+        spec: JobSpec,
+        data: TrainingData,
+        *,
+        device: torch.device | str = "cpu",
+        carried: Iterable[str] = (),
+        frozen: Iterable[str] = (),
     ) -> None:
-        """`spec` is resolved; `frozen` names layers that keep their weights. Moves `network` to `device` and trains it in place."""
+        """`spec` is resolved; `carried` names layers with the source's weights, `frozen` layers that keep theirs.
+
+        Moves `network` to `device` and trains it in place.
+        """
         self.spec, self.data, self.plan = spec, data, Plan.of(spec, len(data.train))
-        self._device, self._frozen = torch.device(device), tuple(frozen)
+        self._device = torch.device(device)
         self.network = network.to(self._device)
         _lay_channels_last(self.network)
-        freeze(self.network, self._frozen)
-        self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._course = Course(self.network, spec, carried=carried, frozen=frozen)
         chosen = spec.hyperparameters
         optimizer = build_optimizer(
             chosen.optimizer,
-            self._trained,
+            self._course.trained,
             learning_rate=self.plan.learning_rate,
             momentum=chosen.momentum,
             weight_decay=self.plan.weight_decay,
+            treatments=self._course.treatments(),
         )
         running = torch.zeros(2, dtype=torch.float64, device=self._device)
-        self._state = State(network, optimizer, Counters(), running, {})
+        self._state = State(network, optimizer, Counters(), running, {}, self._course.tensors())
         self._inputs = Inputs(data.items, network.config.modality, network.config.features, device=device)
         weights = label_weights(data.truth[data.train], len(data.labels)) if chosen.balance_classes else torch.ones(len(data.labels))
         self._weights = weights.to(self._device)
         self._clock = Clock()
+        self._settled: dict[str, float] = {}
 
     @property
     def counters(self) -> Counters:
         """Return how far training has come."""
         return self._state.counters
+
+    @property
+    def interpolation(self) -> float:
+        """Return the share of the trained weights in the carried layers, the rest being the source's; 1 until `settle` has chosen."""
+        return self._course.interpolation
+
+    @property
+    def best_loss(self) -> float | None:
+        """Return the validation loss of the weights that `settle` left in the network; None without validation items."""
+        return self._settled.get("validation_loss", self.counters.best_loss)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return all that `load_state` needs to go on as if nothing had happened: (tensors on the CPU, JSON-able rest).
@@ -123,6 +146,12 @@ class Trainer:
         if self._state.best:
             self.network.load_state_dict(self._state.best)
 
+    def settle(self) -> None:
+        """End training: put the best weights so far into the network, mixed with the source's as the job says."""
+        self.counters.seconds = self._clock.seconds
+        self.restore_best()
+        self._settled = self._course.settle(self._validate, self._re_estimate)
+
     def fit(
         self, *, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool], on_step: Callable[["Trainer"], None]
     ) -> FitResult:
@@ -131,7 +160,8 @@ class Trainer:
         `on_step` runs after every batch and may call `state`. When `should_stop` then says so, Interrupted is raised; `state` still holds.
         Raises TrainingError: loss_not_finite, out_of_memory.
         """
-        with _memory_errors():
+        with memory_errors():
+            self._begin()
             while self.counters.stopped is None:
                 for _ in self._train_epoch():
                     on_progress(self._progress("training", None))
@@ -140,14 +170,23 @@ class Trainer:
                         raise Interrupted(f"stopped after step {self.counters.step}")
                 metrics = self._finish_epoch()
                 on_progress(self._progress("validation", metrics))
-        self.restore_best()
+            self.settle()
         history, best_epoch = self.counters.history, self.counters.best_epoch
-        return FitResult(best_epoch, history, history[best_epoch - 1], self._state.best, self.counters.stopped)
+        best_state = copied(self.network.state_dict()) if self._settled else self._state.best
+        return FitResult(best_epoch, history, history[best_epoch - 1] | self._settled, best_state, self.counters.stopped)
+
+    def _begin(self) -> None:
+        """Measure the carried layers' statistics on the new items, before the first update and only then."""
+        if self.counters.step == 0 and self.spec.transfer.statistics == "target":
+            self._re_estimate(self._course.carried)
+            self._course.restart()
+
+    def _re_estimate(self, layers: tuple[str, ...] | None = None) -> None:
+        re_estimate(self.network, statistics_batches(self._inputs, self.data.train), layers=layers)
 
     def _train_epoch(self) -> Iterator[None]:
         """Run what is left of the epoch, batch by batch, or as much of it as time allows."""
         counters = self.counters
-        set_train_mode(self.network, self._frozen)
         batches = epoch_batches(self.data.train, self.plan.batches, self.spec.seed, counters.epoch)
         self._clock.start_lap()
         for batch in batches[counters.step - counters.epoch * self.plan.batches :]:
@@ -162,6 +201,7 @@ class Trainer:
 
     def _train_batch(self, batch: NDArray[np.int64]) -> None:
         step = self.counters.step
+        self._course.hold(*self.plan.update_of(step))
         inputs, targets = self._training_batch(batch)
         torch.manual_seed(seed_of(self.spec.seed, LAYERS, step))  # dropout knows no generator but torch's own
         with self._autocast():
@@ -178,14 +218,19 @@ class Trainer:
         config, generator = self.spec.augmentation, generator_for(self.spec.seed, AUGMENTATION, self.counters.step)
         inputs = self._inputs.augmented(batch, config, generator)
         targets = one_hot(self._truth_of(batch), len(self.data.labels))
-        return mixup(inputs, targets, config.mixup, generator) if config.mixup else (inputs, targets)
+        inputs, targets = mixup(inputs, targets, config.mixup, generator) if config.mixup else (inputs, targets)
+        if self.spec.evaluation.unknown_false_accept is None or self.network.config.modality != "audio":
+            return inputs, targets
+        return with_unknowns(inputs, targets, self._inputs.unknown(batch, self._truth_of(batch), config, generator))
 
     def _update(self, step: int) -> None:
+        self._course.before_update()
         if self.spec.hyperparameters.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self._trained, self.spec.hyperparameters.gradient_clip)
+            nn.utils.clip_grad_norm_(self._course.trained, self.spec.hyperparameters.gradient_clip)
         set_learning_rate(self._state.optimizer, self._learning_rate(step))
         self._state.optimizer.step()
         self._state.optimizer.zero_grad(set_to_none=True)
+        self._course.after_update(self.plan.update_of(step)[0])
 
     def _finish_epoch(self) -> dict[str, float]:
         """Validate, keep the weights if they are the best, decide whether to stop; return the epoch's metrics."""
@@ -193,38 +238,28 @@ class Trainer:
         counters, (total, count) = self.counters, self._state.running.tolist()
         counters.epoch += 1
         metrics = {"epoch": counters.epoch, "step": counters.step, "train_loss": total / max(1.0, count)}
-        metrics |= self._validate()
+        with self._course.averaged():
+            metrics |= self._validate()
+            self._compare(metrics.get("validation_accuracy"), metrics.get("validation_loss"))
         metrics |= {"learning_rate": self._learning_rate(max(0, counters.step - 1)), "samples_per_second": self._clock.rate}
         counters.history.append(metrics)
-        self._compare(metrics.get("validation_accuracy"), metrics.get("validation_loss"))
         counters.stopped = self._why_to_stop()
         self._state.running.zero_()
         return metrics
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """Return mean cross-entropy (no smoothing, no weights) and accuracy on the validation items; nothing where there are none."""
-        indices = self.data.validation
-        if not len(indices):
-            return {}
-        self.network.eval()
-        loss, right = 0.0, 0
-        for batch in np.array_split(indices, -(-len(indices) // _VALIDATION_BATCH)):
-            with self._autocast():
-                logits = self.network(self._inputs.clean(batch))
-            truth = self._truth_of(batch)
-            loss += float(nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
-            right += int((logits.argmax(dim=1) == truth).sum())
-        if not math.isfinite(loss):
-            raise _not_finite("the validation loss", self.counters.step)
-        return {"validation_loss": loss / len(indices), "validation_accuracy": right / len(indices)}
+        """Return the metrics of the network as it is. Raises TrainingError (loss_not_finite)."""
+        metrics = validate(self.network, self._inputs, self.data, device=self._device, precision=self._autocast())
+        if not math.isfinite(metrics.get("validation_loss", 0.0)):
+            raise not_finite("the validation loss", self.counters.step)
+        return metrics
 
     def _compare(self, accuracy: float | None, loss: float | None) -> None:
         counters = self.counters
         if counters.beaten_by(accuracy, loss):
             counters.best_accuracy, counters.best_loss, counters.best_epoch, counters.stale = accuracy, loss, counters.epoch, 0
             self._state.remember_best()
-        elif counters.epoch > SCHEDULES[self.spec.hyperparameters.schedule].patient_from * self.plan.epochs:
+        elif counters.epoch > self._course.patient_from(SCHEDULES[self.spec.hyperparameters.schedule].patient_from) * self.plan.epochs:
             counters.stale += 1
 
     def _why_to_stop(self) -> Stopped | None:
@@ -240,7 +275,8 @@ class Trainer:
         return limit is not None and self._clock.seconds >= limit
 
     def _learning_rate(self, step: int) -> float:
-        return self.plan.learning_rate * factor(self.spec.hyperparameters.schedule, *self.plan.update_of(step))
+        place = self._course.schedule_place(*self.plan.update_of(step))
+        return self.plan.learning_rate * factor(self.spec.hyperparameters.schedule, *place)
 
     def _truth_of(self, batch: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.data.truth[batch]).to(self._device)
@@ -250,7 +286,7 @@ class Trainer:
 
     def _check_finite(self) -> None:
         if not self._state.loss_is_finite():
-            raise _not_finite("the training loss", self.counters.step)
+            raise not_finite("the training loss", self.counters.step)
 
     def _progress(self, phase: str, metrics: dict[str, float] | None) -> Progress:
         counters, plan = self.counters, self.plan
@@ -262,29 +298,3 @@ def _lay_channels_last(network: Network) -> None:
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def _not_finite(what: str, step: int) -> TrainingError:
-    return TrainingError(
-        f"{what} is not a number at step {step}",
-        code="loss_not_finite",
-        param="hyperparameters.learning_rate",
-        hint="lower the learning rate, or set gradient_clip to 1",
-    )
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Translate what torch says when memory has run out, on CUDA and on the CPU."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # The CPU allocator raises a bare RuntimeError; its sentence is all there is to tell it by.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            "memory has run out",
-            code="out_of_memory",
-            param="hyperparameters.batch_size",
-            hint="a smaller batch_size, a shorter clip_seconds or a smaller base_model needs less",
-        ) from error

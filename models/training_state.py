@@ -7,12 +7,14 @@ the uninterrupted one draws.
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from models.config import SPLITS, JobSpec
 from models.dataset import PackedDataset
@@ -121,6 +123,7 @@ class State:
     counters: Counters
     running: torch.Tensor  # shape (2,), float64: summed loss and number of items in the epoch so far
     best: dict[str, torch.Tensor]
+    strategies: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)  # group → tensors in use, see models/course.py
 
     def export(self, spec: JobSpec) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return (tensors, JSON-able rest), copied to the CPU: training may go on while they are written."""
@@ -131,15 +134,17 @@ class State:
             "optimizer": optimizer_tensors(self.optimizer, names),
             "gradient": {name: parameter.grad for parameter, name in names.items() if parameter.grad is not None},
             "running": {"sums": self.running},
+            **self.strategies,
         }
-        tensors = {f"{group}/{name}": _copied(tensor) for group, members in groups.items() for name, tensor in members.items()}
+        tensors = copied({f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()})
         return tensors, {"format": _FORMAT, "spec": spec.model_dump(mode="json"), "counters": dataclasses.asdict(self.counters)}
 
     def load(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any], spec: JobSpec) -> None:
         """Go back to the state that `export` returned. Raises ArtifactError where it is of another job or doesn't fit the network."""
-        if meta.get("format") != _FORMAT or meta.get("spec") != spec.model_dump(mode="json"):
+        if not _is_of(meta, spec):
             raise ArtifactError("the checkpoint belongs to another job", code="checkpoint_mismatch")
-        groups: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ("model", "best", "optimizer", "gradient", "running")}
+        names = ("model", "best", "optimizer", "gradient", "running", *self.strategies)
+        groups: dict[str, dict[str, torch.Tensor]] = {name: {} for name in names}
         try:
             for key, tensor in tensors.items():
                 group, name = key.split("/", 1)
@@ -148,21 +153,32 @@ class State:
             parameters = dict(self.network.named_parameters())
             load_optimizer_tensors(self.optimizer, {parameter: name for name, parameter in parameters.items()}, groups["optimizer"])
             self.running.copy_(groups["running"]["sums"])
+            for group, members in self.strategies.items():
+                for name, tensor in members.items():
+                    tensor.copy_(groups[group][name])
             for name, parameter in parameters.items():
                 saved = groups["gradient"].get(name)
                 parameter.grad = None if saved is None else torch.empty_like(parameter).detach().copy_(saved)
             self.counters = Counters(**meta["counters"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ArtifactError(f"the checkpoint doesn't fit: {error}", code="checkpoint_mismatch") from error
-        self.best = {name: _copied(tensor) for name, tensor in groups["best"].items()}
+        self.best = copied(groups["best"])
 
     def remember_best(self) -> None:
         """Keep the weights as they are now."""
-        self.best = {name: _copied(tensor) for name, tensor in self.network.state_dict().items()}
+        self.best = copied(self.network.state_dict())
 
     def loss_is_finite(self) -> bool:
         """Tell whether every loss of the epoch so far is a number. Waits for the device."""
         return math.isfinite(float(self.running[0]))
+
+
+def _is_of(meta: dict[str, Any], spec: JobSpec) -> bool:
+    """Tell whether a checkpoint is of this job. One of an earlier release lacks later fields: their defaults are what it was made with."""
+    try:
+        return meta.get("format") == _FORMAT and JobSpec.model_validate(meta.get("spec"), strict=False) == spec
+    except ValidationError:
+        return False
 
 
 class Clock:
@@ -213,5 +229,6 @@ def epoch_batches(indices: NDArray[np.int64], batches: int, seed: int, epoch: in
     return np.array_split(indices[order], batches)
 
 
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return copies on the CPU of tensors by name, of any shape."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

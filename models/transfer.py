@@ -15,14 +15,16 @@ from models.backbones.base import PositionGrid
 from models.config import NetworkConfig, TransferConfig, TransferRecord
 from models.errors import ConfigError
 from models.network import CLASSIFIER, Network
+from models.strategies import NEVER, thaw_points
 
-InputRule = Literal["same", "sum", "replicate"]
+InputRule = Literal["same", "sum", "mean", "replicate"]
 
 
 def adapt_input_conv(weight: torch.Tensor, in_channels: int, rule: InputRule = "sum") -> torch.Tensor:
     """Return a convolution's weight, shape (out, in_channels, height, width), for another number of input channels.
 
     `sum` adds the channels up for one input channel: a grey picture gives then what it gave as three equal channels.
+    `mean` takes their average: answers a third as large, for networks whose first normalization doesn't undo that.
     `replicate` repeats the channels in turn and scales by old/new, so that equal channels give the same answer.
     Shape of `weight`: (out, channels, height, width). Raises ConfigError for a rule that doesn't fit the numbers of channels.
     """
@@ -31,10 +33,12 @@ def adapt_input_conv(weight: torch.Tensor, in_channels: int, rule: InputRule = "
         return weight.clone()
     if rule == "sum" and in_channels == 1:
         return weight.sum(dim=1, keepdim=True)
+    if rule == "mean" and in_channels == 1:
+        return weight.mean(dim=1, keepdim=True)
     if rule == "replicate":
         repeats = -(-in_channels // channels)
         return weight.repeat(1, repeats, 1, 1)[:, :in_channels] * (channels / in_channels)
-    raise ConfigError(f"the rule {rule!r} can't take {channels} input channels to {in_channels}", param="base_model")
+    raise ConfigError(f"the rule {rule!r} can't take {channels} input channels to {in_channels}", param="transfer.input_rule")
 
 
 def resample_positions(embedding: torch.Tensor, old: PositionGrid, new: PositionGrid) -> torch.Tensor:
@@ -85,7 +89,7 @@ def carry_over(
 ) -> TransferRecord:
     """Copy the shared layers' parameters and batch-norm statistics from `source` into `target`; say what was done.
 
-    `transfer` is resolved (no auto). Freezing is the trainer's part: the record's `frozen_layers` names what it has to hold.
+    `transfer` is resolved (no auto). Freezing and the other strategies are the trainer's part; the record says what it has to do.
     Raises ConfigError where architectures or shapes don't fit, or `until` names no layer.
     """
     if transfer.mode not in ("full", "partial"):
@@ -94,12 +98,22 @@ def carry_over(
         message = f"a {source_config.architecture} can't be carried over to a {target.config.architecture}"
         raise ConfigError(message, code="architecture_mismatch", param="base_model")
     shared = shared_layer_names(source_config, source.backbone.layer_names(), target.config, transfer)
-    tensors, rule = _translated(source, target, [key for name in shared if name != CLASSIFIER for key in source.layer_keys(name)])
+    keys = [key for name in shared if name != CLASSIFIER for key in source.layer_keys(name)]
+    tensors, rule = _translated(source, target, keys, transfer)
     if CLASSIFIER in shared:
         tensors |= _classifier_tensors(source, target)
     target.load_state_dict(target.state_dict() | tensors)
-    frozen = shared if transfer.freeze == "shared" else ()
-    return TransferRecord(mode=transfer.mode, base_model=base_model, shared_layers=shared, frozen_layers=frozen, input_rule=rule)
+    points = thaw_points(shared, transfer)
+    return TransferRecord(
+        mode=transfer.mode,
+        base_model=base_model,
+        shared_layers=shared,
+        frozen_layers=tuple(name for name, share in points.items() if share == NEVER),
+        input_rule=rule,
+        thaw={name: share for name, share in points.items() if share != NEVER},
+        penalty=0.0 if transfer.regularize == "none" else transfer.regularize_strength,
+        statistics=transfer.statistics,
+    )
 
 
 def freeze(network: Network, names: Iterable[str]) -> None:
@@ -116,9 +130,10 @@ def set_train_mode(network: Network, frozen: Iterable[str]) -> None:
         network.layer(name).eval()
 
 
-def _translated(source: Network, target: Network, keys: list[str]) -> tuple[dict[str, torch.Tensor], InputRule]:
+def _translated(source: Network, target: Network, keys: list[str], transfer: TransferConfig) -> tuple[dict[str, torch.Tensor], InputRule]:
     """Return the source's tensors in the target's shapes, by key, and how the input channels were joined."""
     given, wanted = source.state_dict(), target.state_dict()
+    positions = {f"backbone.{name}": grid for name, grid in target.backbone.positions().items()}
     rule: InputRule = "same"
     tensors = {}
     for key in keys:
@@ -126,22 +141,28 @@ def _translated(source: Network, target: Network, keys: list[str]) -> tuple[dict
         if key not in wanted:
             raise _shape_error(key, "is missing in the new network")
         if tensor.shape != wanted[key].shape:
-            tensor, changed = _fit(key, tensor, wanted[key], source, target)
-            rule = changed if changed != "same" else rule
+            if key in positions:
+                tensor = resample_positions(tensor, source.backbone.positions()[key.removeprefix("backbone.")], positions[key])
+            else:
+                rule = _input_rule(key, tensor, wanted[key], transfer)
+                tensor = adapt_input_conv(tensor, wanted[key].shape[1], rule)
         tensors[key] = tensor.clone()
     return tensors, rule
 
 
-def _fit(key: str, tensor: torch.Tensor, wanted: torch.Tensor, source: Network, target: Network) -> tuple[torch.Tensor, InputRule]:
-    grids = {f"backbone.{name}": grid for name, grid in target.backbone.positions().items()}
-    if key in grids:
-        old = source.backbone.positions()[key.removeprefix("backbone.")]
-        return resample_positions(tensor, old, grids[key]), "same"
+def _input_rule(key: str, tensor: torch.Tensor, wanted: torch.Tensor, transfer: TransferConfig) -> InputRule:
+    """Return how a first convolution's channels are joined. Raises ConfigError where the tensors differ in more than these."""
     channels_only = tensor.dim() == wanted.dim() == 4 and (tensor.shape[0], *tensor.shape[2:]) == (wanted.shape[0], *wanted.shape[2:])
-    if channels_only and {tensor.shape[1], wanted.shape[1]} == {1, 3}:
-        rule: InputRule = "sum" if wanted.shape[1] == 1 else "replicate"
-        return adapt_input_conv(tensor, wanted.shape[1], rule), rule
-    raise _shape_error(key, f"has shape {tuple(tensor.shape)} in the source and {tuple(wanted.shape)} in the new network")
+    if not channels_only or {tensor.shape[1], wanted.shape[1]} != {1, 3}:
+        raise _shape_error(key, f"has shape {tuple(tensor.shape)} in the source and {tuple(wanted.shape)} in the new network")
+    return settled_input_rule(transfer, in_channels=wanted.shape[1])
+
+
+def settled_input_rule(transfer: TransferConfig, *, in_channels: int) -> Literal["sum", "mean", "replicate"]:
+    """Return the rule for a network of `in_channels` that differ from the source's; auto is what keeps the answers to equal channels."""
+    if transfer.input_rule != "auto":
+        return transfer.input_rule
+    return "sum" if in_channels == 1 else "replicate"
 
 
 def _classifier_tensors(source: Network, target: Network) -> dict[str, torch.Tensor]:

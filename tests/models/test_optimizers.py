@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from models.config import OptimizerName
-from models.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors, parameter_groups, set_learning_rate
+from models.optimizers import (
+    OPTIMIZERS,
+    Treatment,
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+    set_learning_rate,
+)
 
 NAMES = list(OPTIMIZERS)
 Memory = dict[str, torch.Tensor]
@@ -71,6 +79,30 @@ def test_agrees_with_its_formula_over_ten_steps(formula: Step) -> None:
         optimizer.step()
         expected = formula(expected, 4 * (expected - target) ** 3, memory, step)
         torch.testing.assert_close(weight.detach(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("formula", [gd, sgd, adagrad, rmsprop, adam, adamw])
+def test_a_share_of_the_rate_acts_as_that_rate_and_decay_can_be_left_to_others(formula: Step) -> None:
+    torch.manual_seed(1)
+    target = torch.randn(3, 4, dtype=torch.float64)
+    slow, alike, spared = (nn.Parameter(torch.ones(3, 4, dtype=torch.float64)) for _ in range(3))
+    name: OptimizerName = formula.__name__
+    treatments = {slow: Treatment(rate=0.25), spared: Treatment(decays=False)}
+    optimizer = build_optimizer(
+        name, [slow, alike, spared], learning_rate=4 * RATE, momentum=MOMENTUM, weight_decay=DECAY, treatments=treatments
+    )
+    expected, memory = slow.detach().clone(), {}
+    for step in range(1, 6):
+        optimizer.zero_grad()
+        sum((weight - target).pow(4).sum() for weight in (slow, alike, spared)).backward()
+        set_learning_rate(optimizer, 4 * RATE)
+        optimizer.step()
+        expected = formula(expected, 4 * (expected - target) ** 3, memory, step)
+        torch.testing.assert_close(slow.detach(), expected, rtol=1e-9, atol=1e-9)
+    assert not torch.equal(slow, alike)
+    assert not torch.equal(alike, spared)
+    shares = {group["rate_share"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups if group["weight_decay"]}
+    assert shares == {1.0: (4 * RATE, DECAY), 0.25: (RATE, DECAY)}
 
 
 def descend(optimizer: torch.optim.Optimizer, layer: nn.Linear, steps: int) -> float:

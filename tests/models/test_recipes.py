@@ -95,12 +95,13 @@ def test_what_is_chosen_is_kept(clips: PackedDataset) -> None:
     chosen = JobSpec(
         dataset="ds_1",
         type="pretrain",
-        transfer=TransferConfig(mode="partial", until="layer1", freeze="shared"),
+        base_model="mdl_1",
+        transfer=TransferConfig(mode="partial", until="layer1", freeze="shared", statistics="target", input_rule="mean"),
         hyperparameters=Hyperparameters(epochs=7, batch_size=3, learning_rate=0.5, weight_decay=0.25, precision="bf16"),
         features=FeatureConfig(clip_seconds=2.5, image_size=99),
         augmentation=AugmentationConfig(flip=True),
     )
-    assert resolve(chosen, clips, source=SOURCE) == chosen
+    assert resolve(chosen, clips, source=SOURCE, device="cuda") == chosen
 
 
 def test_clip_covers_most_of_the_clips(clips: PackedDataset) -> None:
@@ -133,6 +134,14 @@ def test_sounds_are_never_mirrored(clips: PackedDataset) -> None:
 @pytest.mark.parametrize(("device", "precision"), [("cpu", "fp32"), ("cuda", "bf16"), ("cuda:1", "bf16")])
 def test_precision_follows_the_device(clips: PackedDataset, device: str, precision: str) -> None:
     assert resolve(SPEC, clips, source=None, device=device).hyperparameters.precision == precision
+
+
+def test_half_precision_is_refused_on_a_cpu(clips: PackedDataset) -> None:
+    spec = SPEC.model_copy(update={"hyperparameters": Hyperparameters(precision="bf16")})
+    with pytest.raises(ConfigError) as caught:
+        resolve(spec, clips, source=None, device="cpu")
+    assert (caught.value.param, caught.value.hint) == ("hyperparameters.precision", "use fp32, or auto")
+    assert resolve(spec, clips, source=None, device="cuda").hyperparameters.precision == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +177,40 @@ def test_contradictions_are_named(clips: PackedDataset, transfer: TransferConfig
         resolve(SPEC.model_copy(update={"transfer": transfer}), clips, source=source)
     assert caught.value.code == code
     assert str(caught.value.param).startswith("transfer.")
+
+
+@pytest.mark.parametrize(
+    ("transfer", "source", "param"),
+    [
+        (TransferConfig(freeze="gradual"), None, "transfer.freeze"),
+        (TransferConfig(mode="none", probe_first=True), SOURCE, "transfer.probe_first"),
+        (TransferConfig(regularize="l2_sp"), None, "transfer.regularize"),
+        (TransferConfig(interpolate=0.5), None, "transfer.interpolate"),
+        (TransferConfig(thaw_from="input"), SOURCE, "transfer.thaw_from"),
+        (TransferConfig(interpolate="auto"), SOURCE, "transfer.interpolate"),  # there are no validation items
+        (TransferConfig(statistics="target"), SOURCE.model_copy(update={"architecture": "seed_cnn"}), "transfer.statistics"),
+    ],
+)
+def test_options_without_means_are_refused(
+    clips: PackedDataset, transfer: TransferConfig, source: NetworkConfig | None, param: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(SPEC.model_copy(update={"transfer": transfer}), clips, source=source)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("rule", ["sum", "mean"])
+def test_one_channel_can_only_be_replicated(pictures: PackedDataset, rule: Any) -> None:
+    bands = Normalization(mean=(0.0,) * 40, std=(1.0,) * 40)
+    speech = SOURCE.model_copy(update={"modality": "audio", "normalization": bands})
+    assert resolve(SPEC, pictures, source=speech).transfer.input_rule == "replicate"
+    with pytest.raises(ConfigError) as caught:
+        resolve(SPEC.model_copy(update={"transfer": TransferConfig(input_rule=rule)}), pictures, source=speech)
+    assert caught.value.param == "transfer.input_rule"
+
+
+def test_channels_are_summed_up_for_sounds(clips: PackedDataset) -> None:
+    assert resolve(SPEC, clips, source=SOURCE).transfer.input_rule == "sum"
 
 
 def test_a_dataset_without_training_items_is_refused(tmp_path: Path) -> None:

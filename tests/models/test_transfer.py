@@ -1,5 +1,7 @@
 """Carrying layers over: what moves, what stays, what is refused."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -209,13 +211,36 @@ def test_resampling_keeps_rows_and_columns_apart() -> None:
 def test_input_rules() -> None:
     weight = torch.randn(4, 3, 3, 3)
     assert torch.equal(adapt_input_conv(weight, 1), weight.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(3 * adapt_input_conv(weight, 1, "mean"), weight.sum(dim=1, keepdim=True))
     assert torch.equal(adapt_input_conv(weight, 3, "same"), weight)
     one = torch.randn(4, 1, 3, 3)
     torch.testing.assert_close(adapt_input_conv(one, 3, "replicate").sum(dim=1, keepdim=True), one)
     assert adapt_input_conv(weight, 5, "replicate").shape == (4, 5, 3, 3)
-    for channels, rule in ((2, "sum"), (1, "same")):
+    for channels, rule in ((2, "sum"), (2, "mean"), (1, "same")):
         with pytest.raises(ConfigError):
             adapt_input_conv(weight, channels, rule)
+
+
+@pytest.mark.parametrize(("rule", "channels"), [("auto", (1, 1, 1)), ("mean", (1 / 3, 1 / 3, 1 / 3)), ("replicate", (3, 0, 0))])
+def test_the_input_rule_is_followed_and_recorded(rule: Any, channels: tuple[float, ...]) -> None:
+    source, target = network_of("image", seed=1), network_of("audio", seed=2)
+    record = carry_over(source, source.config, target, TransferConfig(mode="full", input_rule=rule))
+    assert record.input_rule == ("sum" if rule == "auto" else rule)
+    expected = (source.backbone.stem[0].weight * torch.tensor(channels).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(target.backbone.stem[0].weight, expected)
+
+
+def test_the_record_says_what_the_trainer_has_to_do() -> None:
+    source, target = network_of("image", seed=1), network_of("audio", seed=2)
+    transfer = TransferConfig(
+        mode="partial", until="layer1", freeze="gradual", regularize="l2_sp", regularize_strength=0.5, statistics="target"
+    )
+    record = carry_over(source, source.config, target, transfer)
+    assert record.frozen_layers == ()
+    assert record.thaw == {"stem": 0.5, "layer1": 0.25}
+    assert (record.penalty, record.statistics, record.interpolation) == (0.5, "target", 1.0)
+    plain = carry_over(source, source.config, target, TransferConfig(mode="full"))
+    assert (plain.thaw, plain.penalty, plain.statistics) == ({}, 0.0, "source")
 
 
 def test_frozen_layers_stand_still_in_every_sense() -> None:
