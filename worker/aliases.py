@@ -1,0 +1,96 @@
+"""Aliases: names that point at models and can be moved. Also what a name means, be it an alias or an id."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from worker.database import Alias, Model, db_now, now, read, write
+from worker.errors import GoneError, NotFoundError
+from worker.pages import rfc3339
+
+DEFAULT_ALIAS = "default"
+
+
+def resolve(session: Session, name: str) -> Model:
+    """Return the model behind an id or alias. Raises NotFoundError, GoneError."""
+    alias = session.get(Alias, name)
+    model = session.get(Model, alias.model_id if alias else name)
+    if model is None:
+        if name == DEFAULT_ALIAS:
+            raise NotFoundError(
+                "there is no model to predict with yet",
+                code="no_default_model",
+                hint="a fine-tune that succeeds becomes the alias 'default'",
+            )
+        raise NotFoundError(f"there is no model or alias {name!r}", code="model_not_found")
+    if model.deleted_at is not None:
+        raise GoneError(f"model {model.id} has been deleted", code="model_deleted")
+    return model
+
+
+def aliases_of(session: Session, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return model → the names that point at it, for those of `ids` that have any."""
+    found: dict[str, list[str]] = {}
+    for alias in session.scalars(select(Alias).where(Alias.model_id.in_(ids)).order_by(Alias.name)):
+        found.setdefault(alias.model_id, []).append(alias.name)
+    return found
+
+
+def point_alias(session: Session, name: str, model_id: str) -> None:
+    """Let alias `name` point at a model, in the caller's transaction."""
+    moved = session.execute(
+        update(Alias).where(Alias.name == name).values(model_id=model_id, updated_at=db_now()).returning(Alias.name)
+    ).first()
+    if moved is None:
+        session.add(Alias(name=name, model_id=model_id, updated_at=now(session)))
+        session.flush()
+
+
+def take_default(session: Session, model_id: str) -> None:
+    """Let the alias `default` point at a model, unless it already points somewhere."""
+    if session.get(Alias, DEFAULT_ALIAS) is None:
+        point_alias(session, DEFAULT_ALIAS, model_id)
+
+
+def move_aliases(session: Session, old: str, new: str) -> list[str]:
+    """Let every alias of model `old` point at model `new`, in the caller's transaction; return the aliases."""
+    names = aliases_of(session, [old]).get(old, [])
+    for name in names:
+        point_alias(session, name, new)
+    return names
+
+
+def set_alias(name: str, model: str) -> dict[str, Any]:
+    """Move an alias; moving it back is the rollback. Raises NotFoundError, GoneError."""
+    with write() as session:
+        target = resolve(session, model)
+        point_alias(session, name, target.id)
+    return get_alias(name)
+
+
+def get_alias(name: str) -> dict[str, Any]:
+    """Return one alias. Raises NotFoundError."""
+    with read() as session:
+        alias = session.get(Alias, name)
+        if alias is None:
+            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
+        return _alias_json(alias)
+
+
+def list_aliases() -> list[dict[str, Any]]:
+    """Return all aliases by name."""
+    with read() as session:
+        return [_alias_json(alias) for alias in session.scalars(select(Alias).order_by(Alias.name)).all()]
+
+
+def delete_alias(name: str) -> None:
+    """Remove an alias; its model stays. Raises NotFoundError."""
+    with write() as session:
+        if session.scalar(delete(Alias).where(Alias.name == name).returning(Alias.name)) is None:
+            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
+
+
+def _alias_json(alias: Alias) -> dict[str, Any]:
+    return {"name": alias.name, "object": "alias", "model": alias.model_id, "updated_at": rfc3339(alias.updated_at)}

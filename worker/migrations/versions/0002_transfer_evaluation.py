@@ -1,0 +1,37 @@
+"""What jobs find out beside models."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    with op.batch_alter_table("datasets") as datasets:
+        datasets.add_column(sa.Column("generator", sa.JSON(), nullable=True))
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.add_column(sa.Column("result", sa.JSON(), nullable=True))
+        jobs.add_column(sa.Column("control_of", sa.String(length=48), nullable=True))
+        jobs.add_column(sa.Column("ran_seconds", sa.Double(), nullable=False, server_default="0"))
+        jobs.add_column(sa.Column("control", sa.String(length=16), nullable=True))
+        jobs.create_index(op.f("ix_jobs_control_of"), ["control_of"], unique=False)
+    with op.batch_alter_table("models") as models:
+        models.add_column(sa.Column("predictions", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop the columns."""
+    with op.batch_alter_table("datasets") as datasets:
+        datasets.drop_column("generator")
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_index(op.f("ix_jobs_control_of"))
+        jobs.drop_column("control")
+        jobs.drop_column("ran_seconds")
+        jobs.drop_column("control_of")
+        jobs.drop_column("result")
+    with op.batch_alter_table("models") as models:
+        models.drop_column("predictions")
