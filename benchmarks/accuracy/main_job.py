@@ -1,6 +1,6 @@
 """From archives to accuracies over HTTP: reading, pretraining on pictures, fine-tuning on sounds with and without the carried layers.
 
-    .venv/bin/python benchmarks/accuracy.py --data FOLDER [--only WORDS] [--results FILE]
+    .venv/bin/python benchmarks/accuracy/main_job.py --data FOLDER [--only WORDS] [--results FILE]
 
 Starts a service of its own on a fresh folder. Every row is one job of that service; seconds are from its start to its end, everything
 included (process start, reading, training, evaluation, export).
@@ -23,7 +23,7 @@ from app.client import Client, Json
 from app.commands.progress import watch
 from app.demo.service import running_service
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parents[1] / "results"
 ARCHIVES = ("mnist-images", "spoken-digits-english", "speech-commands-arabic")
 PICTURES, DIGITS, WORDS = ARCHIVES
 Found = tuple["Row", Json, Json]  # a row, its job, its model's evaluation
@@ -42,6 +42,7 @@ class Row:
 
 ROWS = (
     Row("words, default request", WORDS),
+    Row("words, from scratch", WORDS, {"transfer": {"mode": "none"}}),
     Row("pretrain resnet_tiny", PICTURES, {"base_model": "resnet_tiny"}),
     Row("words, full", WORDS, {"transfer": {"mode": "full"}}, "pretrain resnet_tiny"),
     Row("words, partial until layer2", WORDS, {"transfer": {"mode": "partial", "until": "layer2"}}, "pretrain resnet_tiny"),
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the archives")
     parser.add_argument("--only", default="", help="rows whose names hold this, and what they build on")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "accuracy.md")
+    parser.add_argument("--results", type=Path, default=RESULTS / "main-job.md")
     arguments = parser.parse_args()
     rows = _chosen(arguments.only)
     with (
@@ -123,7 +124,7 @@ def report(datasets: dict[str, Json], found: list[Found]) -> str:
             "",
             machine,
             "",
-            "Command: `.venv/bin/python benchmarks/accuracy.py --data FOLDER`",
+            "Command: `.venv/bin/python benchmarks/accuracy/main_job.py --data FOLDER`",
             "",
             *_table(("archive", "items", "rejected", "splits", "seconds to ready"), reading),
             "",

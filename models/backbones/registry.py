@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from models.backbones.base import Backbone
+from models.backbones.bc_resnet import BcResnet
 from models.backbones.resnet_tiny import ResnetTiny
 from models.backbones.seed_cnn import SeedCnn
 from models.backbones.timm_models import PREFIX, TimmBackbone
@@ -33,6 +34,7 @@ class LayerInfo:
 
 _BACKBONES: dict[str, BackboneEntry] = {
     "resnet_tiny": BackboneEntry(ResnetTiny),
+    "bc_resnet": BackboneEntry(BcResnet),
     # Without batch normalization the default rates of the optimizers are too high by about this much.
     "seed_cnn": BackboneEntry(SeedCnn, rate_scale=0.3, carries_classifier=True),
 }

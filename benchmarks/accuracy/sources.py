@@ -1,0 +1,62 @@
+"""What the runs begin with, made once by the service itself: packed data, and image models from real pictures."""
+
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.client import Client
+from app.commands.progress import watch
+from app.demo.service import running_service
+
+IMAGE_ARCHIVES = {"mnist": "mnist-images", "grocery": "grocery-images"}  # arm → archive
+
+
+def dataset_folder(work: Path, archive: str) -> Path:
+    """Return where a packed archive lies."""
+    return work / "datasets" / archive
+
+
+def source_folder(work: Path, archive: str) -> Path:
+    """Return where the artifact of the model that was trained on an image archive lies."""
+    return work / "sources" / archive
+
+
+def prepared_sources(data: Path, work: Path, archive: str, arms: Iterable[str]) -> None:
+    """Pack the archive and train the image models that `arms` need, where `work` does not hold them already."""
+    images = [IMAGE_ARCHIVES[arm] for arm in arms if arm in IMAGE_ARCHIVES]
+    wanted = [name for name in images if not source_folder(work, name).exists()]
+    if dataset_folder(work, archive).exists() and not wanted:
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="synesthesia-curve-") as name,
+        running_service(Path(name)) as url,
+        Client(url) as client,
+    ):
+        _pack(client, data / f"{archive}.zip", Path(name), dataset_folder(work, archive))
+        for image_archive in wanted:
+            _train(client, data / f"{image_archive}.zip", source_folder(work, image_archive))
+
+
+def _pack(client: Client, archive: Path, service: Path, target: Path) -> str:
+    dataset = client.wait_dataset(str(client.upload_dataset(archive, name=archive.stem)["id"]))
+    if dataset["status"] != "ready":
+        raise SystemExit(f"{archive.name}: {dataset['error']}")
+    packed = next((service / "blobs" / "datasets").glob(f"{dataset['id']}-*"))
+    if not target.exists():
+        shutil.copytree(packed, target)
+    return str(dataset["id"])
+
+
+def _train(client: Client, archive: Path, target: Path) -> None:
+    dataset = client.wait_dataset(str(client.upload_dataset(archive, name=archive.stem)["id"]))
+    body = {"dataset": dataset["id"], "base_model": "resnet_tiny"}
+    job = watch(client, str(client.post("/jobs", body)["id"]))
+    if job["status"] != "succeeded":
+        raise SystemExit(f"{archive.name}: {job['error']}")
+    target.mkdir(parents=True)
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        client.download(f"/models/{job['model']}/artifact", Path(file.name))
+        with tarfile.open(file.name) as tar:
+            tar.extractall(target, filter="data")

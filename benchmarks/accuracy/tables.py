@@ -1,0 +1,111 @@
+"""From raw rows to tables: means over seeds with their intervals, gains pair by pair, and how soon scratch's end is reached."""
+
+import datetime as dt
+import math
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+_LIBRARIES = ("torch", "numpy", "onnxruntime", "scikit-learn")
+# Student's t at 97.5 % by degrees of freedom.
+_T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def curve_report(archive: str, rows: Sequence[Row]) -> str:
+    """Return the learning curve of one archive in markdown."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    clips = sorted({row["clips"] for row in rows}, key=lambda value: value or math.inf)
+    table = [[_clips(value), *(_mean(_of(rows, arm, value)) for arm in arms)] for value in clips]
+    gains = [[_clips(value), *(_gain(rows, arm, value) for arm in arms if arm != "scratch")] for value in clips]
+    taught = [arm for arm in arms if _has_course(rows, arm) and arm != "scratch"]
+    speed = [[_clips(value), *(_speed(rows, arm, value) for arm in taught)] for value in clips]
+    measured = rows[0]["n"] if rows else 0
+    return "\n".join(
+        [
+            f"# {archive}: accuracy over clips a word, {dt.datetime.now(dt.UTC):%Y-%m-%d}",
+            "",
+            machine(),
+            "",
+            f"Accuracy on {measured} clips of speakers that no run has heard, %: mean over seeds, ± half of the 95 % interval.",
+            "",
+            *markdown(["clips a word", *arms], table),
+            "",
+            "Share of scratch's error that is gone, seed by seed (same clips, same measured items); 50 % is half the error:",
+            "",
+            *markdown(["clips a word", *(arm for arm in arms if arm != "scratch")], gains),
+            "",
+            "Steps after which an arm stays at or above the accuracy that scratch ends with, as a share of scratch's steps:",
+            "",
+            *markdown(["clips a word", *taught], speed),
+            "",
+        ]
+    )
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table's lines."""
+    return [f"| {' | '.join(map(str, row))} |" for row in (columns, ["---"] * len(columns), *rows)]
+
+
+def machine() -> str:
+    """Return processor, cores and versions in one line."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"{processor}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions}"
+
+
+def _of(rows: Sequence[Row], arm: str, clips: int | None) -> dict[int, Row]:
+    return {row["seed"]: row for row in rows if row["arm"] == arm and row["clips"] == clips}
+
+
+def _clips(value: int | None) -> str:
+    return "all" if value is None else str(value)
+
+
+def _mean(found: dict[int, Row]) -> str:
+    values = [100 * row["accuracy"] for row in found.values()]
+    if not values:
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.1f} (one seed)"
+    return f"{statistics.mean(values):.1f} ± {_half_width(values):.1f}"
+
+
+def _half_width(values: Sequence[float]) -> float:
+    return _T_95.get(len(values) - 1, 1.96) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _gain(rows: Sequence[Row], arm: str, clips: int | None) -> str:
+    scratch, found = _of(rows, "scratch", clips), _of(rows, arm, clips)
+    seeds = sorted(scratch.keys() & found.keys())
+    if not seeds:
+        return "–"
+    gone = [1 - (1 - found[seed]["accuracy"]) / max(1e-9, 1 - scratch[seed]["accuracy"]) for seed in seeds]
+    return f"{100 * statistics.mean(gone):+.0f} %"
+
+
+def _has_course(rows: Sequence[Row], arm: str) -> bool:
+    return any(row["arm"] == arm and row.get("course") for row in rows)
+
+
+def _speed(rows: Sequence[Row], arm: str, clips: int | None) -> str:
+    scratch, found = _of(rows, "scratch", clips), _of(rows, arm, clips)
+    shares = [_share(scratch[seed], found[seed]) for seed in sorted(scratch.keys() & found.keys())]
+    reached = [share for share in shares if share is not None]
+    if not shares:
+        return "–"
+    return f"{statistics.mean(reached):.2f}" if len(reached) == len(shares) else f"{len(reached)} of {len(shares)} seeds reach it"
+
+
+def _share(scratch: Row, found: Row) -> float | None:
+    """Return the step from which on `found` is at least as good as scratch's last looked-at accuracy, in shares of scratch's steps."""
+    goal, first = scratch["course"][-1][1], None
+    for step, accuracy in found["course"]:
+        first = (first or step) if accuracy >= goal else None
+    return None if first is None else first / scratch["steps"]
