@@ -10,6 +10,7 @@ from app.commands.options import ApiKey, Target, Url
 from app.commands.output import REFUSED_EXIT, UNREACHABLE_EXIT, complain, complain_of_problem, complain_of_silence
 from app.commands.predict import predict
 from app.commands.service import api, serve, worker
+from app.commands.transferability import transferability
 from app.demo.command import demo
 from models.errors import SynesthesiaError
 
@@ -20,7 +21,7 @@ cli = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Teach a network that has learnt to see to listen.",
 )
-for command in (serve, api, worker, predict, demo):
+for command in (serve, api, worker, transferability, predict, demo):
     cli.command()(command)
 for name, group in (("datasets", datasets.cli), ("jobs", jobs.cli), ("models", models.cli)):
     cli.add_typer(group, name=name)

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +12,16 @@ from typing import IO, Any, Self
 import httpx2
 
 from app.media import archive_type
+from worker.states import TERMINAL
 
 Json = dict[str, Any]
 OnBytes = Callable[[int], None]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-TERMINAL = ("succeeded", "failed", "cancelled")
 _CHUNK_BYTES = 256 * 1024
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
+_QUOTE_READ_SECONDS = 90.0  # the service itself gives up after a minute
 _STREAM_READ_SECONDS = 30.0  # the service sends a comment every few seconds; silence for this long is a dead connection
 _RETRY_SECONDS = (0.2, 0.5, 1.0)
 _RETRY_FOR_SECONDS = 60.0  # how long a service that has gone away is waited for, in the middle of something
@@ -96,6 +97,11 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return self._patiently(lambda: self._send("POST", path, params=_present(params), json=body, headers=headers))
 
+    def quote(self, body: Json) -> Json:
+        """Return what a job would take, as `POST /jobs` would be given it; nothing is queued."""
+        timeout = httpx2.Timeout(_QUOTE_READ_SECONDS, connect=_CONNECT_SECONDS)
+        return self._patiently(lambda: self._send("POST", "/jobs", params={"dry_run": "true"}, json=body, timeout=timeout))
+
     def upload_dataset(self, archive: Path, *, on_bytes: OnBytes = lambda _: None, **params: Any) -> Json:
         """Send an archive as the request's body, in pieces; `on_bytes` hears the size of each. Raises ValueError for any other file."""
         headers = {
@@ -106,6 +112,14 @@ class Client:
         with archive.open("rb") as source:
             content = _pieces(source, on_bytes)
             return self._send("POST", "/datasets", params=_present(params), content=content, headers=headers)
+
+    def generate_dataset(self, generator: str, **config: Any) -> Json:
+        """Ask for pictures by formula; `config` are the request's other fields."""
+        return self.post("/datasets", {"generator": generator, **_present(config)})
+
+    def transferability(self, dataset: str, candidates: Sequence[str] | None = None) -> Json:
+        """Start a ranking of sources for a dataset, of all that there are where none is named; return its job."""
+        return self.post("/transferability", {"dataset": dataset} | ({"candidates": list(candidates)} if candidates else {}))
 
     def predict(self, sound: Path, **params: Any) -> Json:
         """Return what the model hears in one file."""

@@ -11,15 +11,18 @@ from pydantic.json_schema import models_json_schema
 
 from app.filebody import FILE_PART, FORM_TYPE
 from app.gate import OPEN_PATHS
+from app.jsonbody import JSON_TYPE
 from app.problems import TITLES
 from app.schemas.common import Problem
+from app.schemas.datasets import DatasetRequest
 from app.schemas.models import AliasTarget
 from app.streaming import EVENT_STREAM
 from models.config import METADATA_KEY, JobSpec
+from models.transferability import TransferabilitySpec
 
 CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program: rises when openapi.json changes
 _REFERENCE = "#/components/schemas/{model}"
-_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, JobSpec, AliasTarget)
+_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, DatasetRequest, JobSpec, TransferabilitySpec, AliasTarget)
 _BINARY = {"type": "string", "format": "binary"}
 _KEY_PARAMETER = {
     "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
@@ -35,13 +38,17 @@ _REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "As
 
 def json_request(model: type[BaseModel], *, creates: bool = False) -> dict[str, Any]:
     """Return the OpenAPI parts of a route that reads `model` as JSON."""
-    body = {"required": True, "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
+    body = {"required": True, "content": {JSON_TYPE: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
     return {"requestBody": body} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
 
 
-def file_request(form: type[BaseModel] | None, raw_types: Iterable[str], *, creates: bool = True) -> dict[str, Any]:
-    """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`."""
+def file_request(
+    form: type[BaseModel] | None, raw_types: Iterable[str], *, instead: type[BaseModel] | None = None, creates: bool = True
+) -> dict[str, Any]:
+    """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`; or `instead` as JSON."""
     content = {FORM_TYPE: {"schema": _form_schema(form)}} | {kind: {"schema": _BINARY} for kind in raw_types}
+    if instead is not None:
+        content[JSON_TYPE] = {"schema": {"$ref": _REFERENCE.format(model=instead.__name__)}}
     return {"requestBody": {"required": True, "content": content}} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
 
 

@@ -12,8 +12,9 @@ import pydantic
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from app.errors import MalformedError, UnsupportedTypeError, ValidationError
+from app.errors import BodyTooLargeError, MalformedError, UnsupportedTypeError, ValidationError
 
+JSON_TYPE = "application/json"
 MAX_DEPTH = 32
 MAX_INTEGER_DIGITS = 19  # of 2**63 - 1; also bounds the quadratic conversion of long digit strings
 _HINT = "RFC 8259 says what JSON is"
@@ -25,15 +26,30 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     """Return a dependency that reads the body as `model`."""
 
     async def read(request: Request) -> M:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json" and not media_type.endswith("+json"):
+        if not is_json(request):
             raise UnsupportedTypeError(
-                f"the body is {media_type or 'of no declared type'}, application/json is taken here",
+                f"the body is {_media_type(request) or 'of no declared type'}, application/json is taken here",
                 hint="send Content-Type: application/json",
             )
         return validated(model, await request.body())
 
     return read
+
+
+def is_json(request: Request) -> bool:
+    """Return whether the body is declared to be JSON."""
+    media_type = _media_type(request)
+    return media_type == JSON_TYPE or media_type.endswith("+json")
+
+
+async def small_body(request: Request, limit: int) -> bytes:
+    """Return the body of a request whose address takes larger ones too. Raises BodyTooLargeError above `limit` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLargeError(f"as JSON the body may have {limit} bytes", hint="GET /limits lists all limits")
+    return bytes(body)
 
 
 def validated(model: type[M], body: bytes) -> M:
@@ -52,6 +68,10 @@ def validated_fields(model: type[M], fields: dict[str, str]) -> M:
         return model.model_validate(fields)
     except pydantic.ValidationError as error:
         raise ValidationError(_pointed(error, fields)) from None
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def parse(body: bytes) -> Any:

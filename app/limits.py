@@ -5,6 +5,8 @@ from typing import Any
 from app import filebody, jsonbody, predictors, streaming, uploads
 from app.body import BODY_RATE
 from models.audio import AudioLimits
+from worker import quotes
+from worker.generated import MAX_LABEL_PIXELS
 from worker.settings import Settings
 
 _SETTINGS = (
@@ -19,6 +21,7 @@ _SETTINGS = (
     "max_member_bytes",
     "max_members",
     "max_archive_ratio",
+    "max_generated_items",
     "max_queued_jobs",
     "max_failures",
     "job_seconds",
@@ -40,8 +43,11 @@ def limits_in_force(settings: Settings) -> dict[str, Any]:
         "min_sound_rate": sound.min_rate,
         "max_sound_rate": sound.max_rate,
         "max_sound_channels": sound.max_channels,
+        "max_label_pixels": MAX_LABEL_PIXELS,
         "max_uploads": uploads.MAX_UPLOADS,
         "max_event_streams": streaming.MAX_STREAMS,
+        "max_quotes": quotes.MAX_QUOTES,
+        "max_quote_seconds": quotes.QUOTE_SECONDS,
         "max_models_loaded": predictors.MAX_ENGINES,
         "max_prediction_wait_seconds": predictors.MAX_WAIT_SECONDS,
     }

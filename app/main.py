@@ -16,13 +16,13 @@ from app.errors import install_handlers
 from app.gate import Gate, check_exposure
 from app.metrics import Metrics
 from app.predictors import Predictors
-from app.routes import datasets, jobs, models, predict, system
+from app.routes import datasets, jobs, models, predict, system, transferability
 from app.streaming import EventStreams
 from app.uploads import Uploads
 from worker.keeper import Keeper
 from worker.settings import Settings, get_settings
 
-ROUTERS = (datasets.router, jobs.router, models.router, predict.router, system.router)
+ROUTERS = (datasets.router, jobs.router, transferability.router, models.router, predict.router, system.router)
 
 
 class _Api(FastAPI):

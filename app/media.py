@@ -5,22 +5,18 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_TAR_MAGIC_OFFSET = 257  # "ustar" in the header of the first member (POSIX.1-2017, pax)
+from worker.archive_formats import HEAD_BYTES, MEDIA_TYPES, formats_of
+
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: one folder always makes the same bytes
-_HEAD_BYTES = 512
 
 
 def archive_type(path: Path) -> str:
     """Return the media type of an archive, told by its bytes. Raises ValueError when it is none that the service takes."""
     with path.open("rb") as source:
-        head = source.read(_HEAD_BYTES)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "application/zip"
-    if head.startswith(b"\x1f\x8b"):
-        return "application/gzip"
-    if head[_TAR_MAGIC_OFFSET : _TAR_MAGIC_OFFSET + 5] == b"ustar":
-        return "application/x-tar"
-    raise ValueError(f"{path} is neither a zip nor a tar nor a tar.gz")
+        found = formats_of(source.read(HEAD_BYTES))
+    if not found:
+        raise ValueError(f"{path} is neither a zip nor a tar nor a tar.gz")
+    return MEDIA_TYPES[found[0]]
 
 
 def folder_files(folder: Path) -> list[Path]:

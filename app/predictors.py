@@ -23,9 +23,11 @@ from app.metrics import Metrics
 from models.audio import AudioLimits, decode_audio
 from models.engine import Engine, EnginePrediction
 from models.errors import ArtifactError, InputError, SynesthesiaError
+from worker.aliases import DEFAULT_ALIAS
 from worker.errors import DependencyError, OverloadedError
-from worker.registry import DEFAULT_ALIAS, get_model, model_directory
+from worker.registry import get_model, model_directory
 from worker.settings import MIB, Settings
+from worker.storage import LOST_CODES
 
 MAX_ENGINES = 8  # held ready at once; the least recently used goes first
 MAX_WAIT_SECONDS = 2.0  # a prediction that could not begin within this is refused
@@ -88,7 +90,10 @@ class Predictors:
             self._waiting_bytes -= size
 
     async def predict(self, name: str | None, data: bytes, options: Options) -> dict[str, Any]:
-        """Return the answer of api.md for a sound. Raises OverloadedError, NotFoundError, GoneError, InputError, DependencyError."""
+        """Return what the contract (openapi.json) promises for a sound.
+
+        Raises OverloadedError, NotFoundError, GoneError, InputError, DependencyError.
+        """
         expected = self._waiting * self._seconds / self._threads
         if expected > MAX_WAIT_SECONDS:
             raise self._refused(
@@ -124,7 +129,7 @@ class Predictors:
         return {
             "object": "prediction",
             "model": model_id,
-            **judged(engine.labels, prediction.probabilities),
+            **judged(engine.labels, prediction.probabilities, engine.thresholds),
             "top_k": _ranked(engine.labels, prediction.probabilities, options.top_k),
             "duration_seconds": round(sound.duration_seconds, 6),
             "warnings": list(sound.warnings),
@@ -146,6 +151,9 @@ class Predictors:
             model_id, folder = model_directory(model["id"])
         except (ArtifactError, OSError) as error:
             raise _unavailable(model["id"]) from error
+        except DependencyError as error:
+            # A storage that does not answer is another matter: the model may be well.
+            raise _unavailable(model["id"]) if error.code in LOST_CODES else error from error
         self._resolved[name] = (time.monotonic() + RESOLVED_SECONDS, model_id, folder)
         return model_id, folder
 
@@ -198,13 +206,17 @@ def _load(model_id: str, folder: Path) -> Engine:
 
 
 def _unavailable(model_id: str) -> DependencyError:
-    return DependencyError(f"the files of model {model_id} are missing or damaged", code="model_unavailable", retry_after=60)
+    return DependencyError(
+        f"the files of model {model_id} are missing or damaged", code="model_unavailable", retry_after=60,
+        hint="bring them back from a backup of the storage, or use another model: PUT /aliases/{alias} moves a name to it",
+    )  # fmt: skip
 
 
-def judged(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Return label, probability and rejected for probabilities of shape (classes,)."""
+def judged(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], thresholds: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Return label, probability and rejected for probabilities and their thresholds, both of shape (classes,)."""
     best = int(np.argmax(probabilities))
-    return {"label": labels[best], "probability": _rounded(probabilities[best]), "rejected": False}
+    rejected = bool(probabilities[best] < thresholds[best])
+    return {"label": None if rejected else labels[best], "probability": _rounded(probabilities[best]), "rejected": rejected}
 
 
 def _ranked(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], top_k: int) -> list[dict[str, Any]]:
@@ -216,7 +228,10 @@ def _ranked(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], top_k:
 def _segments(engine: Engine, prediction: EnginePrediction, options: Options) -> dict[str, Any]:
     if len(prediction.segments) < 2 and not options.segments:
         return {}
-    parts = [{"start": round(s.start, 6), "end": round(s.end, 6), **judged(engine.labels, s.probabilities)} for s in prediction.segments]
+    parts = [
+        {"start": round(s.start, 6), "end": round(s.end, 6), **judged(engine.labels, s.probabilities, engine.thresholds)}
+        for s in prediction.segments
+    ]
     return {"segments": parts}
 
 

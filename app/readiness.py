@@ -9,7 +9,7 @@ import structlog
 from app.dependencies import free_share
 from app.errors import translate
 from app.predictors import Predictors
-from worker import jobs, queue, registry
+from worker import aliases, jobs, queue, registry
 from worker.errors import DependencyError, StateError
 from worker.settings import Settings
 
@@ -64,7 +64,7 @@ def _disk(settings: Settings) -> Check:
 
 def _models(predictors: Predictors) -> Check:
     try:
-        registry.resolve_id(registry.DEFAULT_ALIAS)
+        registry.resolve_id(aliases.DEFAULT_ALIAS)
     except StateError as error:
         return _state("ok", f"{error.message}; {predictors.loaded} loaded")
     return _state("ok", f"a default model is there; {predictors.loaded} loaded")

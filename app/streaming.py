@@ -1,14 +1,16 @@
 """Answers that are made while they are sent: a job's events as they happen, a model's files as one tar."""
 
 import asyncio
+import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from worker.errors import OverloadedError
 from worker.pages import Page
+from worker.states import TERMINAL
 
 EVENT_STREAM = "text/event-stream"
 POLL_SECONDS = 0.3
@@ -16,8 +18,8 @@ ASK_POLLS = 10  # empty polls between two looks at the job itself, 3 s
 HEARTBEAT_POLLS = 50  # empty polls between two comments, 15 s: proxies cut connections that are silent for 30 to 60 s
 MAX_STREAMS = 200  # of one process: each asks the database three times a second
 RETRY_MILLISECONDS = 2000  # a browser waits this long before it comes back with Last-Event-ID
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 _CHUNK_BYTES = 2**20
+_AS_THEY_ARE: Mapping[str, bytes] = {}
 
 Fetch = Callable[[str | None], Page]
 
@@ -78,23 +80,26 @@ def _as_text(event: dict[str, Any]) -> str:
     return f"id: {event['id']}\nevent: {event['type']}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n"
 
 
-def tar_size(files: Sequence[Path]) -> int:
-    """Return the bytes of `tar_chunks(files)`."""
-    return sum(tarfile.BLOCKSIZE + _padded(path.stat().st_size) for path in files) + 2 * tarfile.BLOCKSIZE
+def tar_size(files: Sequence[Path], instead: Mapping[str, bytes] = _AS_THEY_ARE) -> int:
+    """Return the bytes of `tar_chunks(files, instead)`."""
+    return sum(tarfile.BLOCKSIZE + _padded(_size(path, instead)) for path in files) + 2 * tarfile.BLOCKSIZE
 
 
-def tar_chunks(files: Sequence[Path]) -> Iterator[bytes]:
-    """Yield an uncompressed tar of `files`, flat, without a copy on the disk."""
+def tar_chunks(files: Sequence[Path], instead: Mapping[str, bytes] = _AS_THEY_ARE) -> Iterator[bytes]:
+    """Yield an uncompressed tar of `files`, flat, without a copy on the disk; `instead` is the content of those that it names."""
     for path in files:
         entry = tarfile.TarInfo(path.name)
-        status = path.stat()
-        entry.size, entry.mtime = status.st_size, int(status.st_mtime)
+        entry.size, entry.mtime = _size(path, instead), int(path.stat().st_mtime)
         yield entry.tobuf(tarfile.USTAR_FORMAT)
-        with path.open("rb") as file:
+        with io.BytesIO(instead[path.name]) if path.name in instead else path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
         yield b"\0" * (_padded(entry.size) - entry.size)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _size(path: Path, instead: Mapping[str, bytes]) -> int:
+    return len(instead[path.name]) if path.name in instead else path.stat().st_size
 
 
 def _padded(size: int) -> int:

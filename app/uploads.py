@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from app.errors import UnsupportedTypeError, ValidationError
 from app.filebody import FILE_PART, FORM_TYPE, FileBody
+from worker.archive_formats import HEAD_BYTES, MEDIA_TYPES, formats_of
 from worker.errors import OverloadedError
 from worker.settings import Settings
 
@@ -22,14 +23,13 @@ STALE_SECONDS = 24 * 3600.0  # what a killed process left behind is older than a
 _PREFIX = "upload-"
 
 ARCHIVE_TYPES = {
-    "application/zip": "zip",
+    MEDIA_TYPES["zip"]: "zip",
     "application/x-zip-compressed": "zip",
-    "application/x-tar": "tar",
-    "application/gzip": "tar.gz",
+    MEDIA_TYPES["tar"]: "tar",
+    MEDIA_TYPES["tar.gz"]: "tar.gz",
     "application/x-gzip": "tar.gz",
     "application/octet-stream": None,  # told by the bytes
 }
-_HEAD_BYTES = 262  # up to the end of a tar header's magic
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,6 @@ class Uploads:
         return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
 
 
-def archive_format(head: bytes) -> str | None:
-    """Return zip, tar or tar.gz by an archive's first bytes, None if it is none of them."""
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "zip"
-    if head[:2] == b"\x1f\x8b":
-        return "tar.gz"
-    return "tar" if head[257:262] == b"ustar" else None
-
-
 def require_format(upload: Upload, media_type: str) -> str:
     """Return the archive's format. Raises UnsupportedTypeError where it is none, or not the one that was declared."""
     declared = ARCHIVE_TYPES.get(media_type)
@@ -112,7 +103,7 @@ async def _write(body: FileBody, path: Path) -> Upload:
     waiting_bytes = 0
     with path.open("xb", buffering=0) as file:
         async for chunk in body:
-            head = head if len(head) >= _HEAD_BYTES else head + chunk[:_HEAD_BYTES]
+            head = head if len(head) >= HEAD_BYTES else head + chunk[:HEAD_BYTES]
             waiting.append(chunk)
             waiting_bytes += len(chunk)
             if waiting_bytes >= FLUSH_BYTES:
@@ -121,7 +112,7 @@ async def _write(body: FileBody, path: Path) -> Upload:
         size += await asyncio.to_thread(_flush, file, digest, waiting)
     if size == 0:
         raise ValidationError([{"pointer": f"/{FILE_PART}" if body.is_form else "", "detail": "the file is empty"}])
-    return Upload(path, digest.hexdigest(), size, archive_format(head), body.fields)
+    return Upload(path, digest.hexdigest(), size, next(iter(formats_of(head)), None), body.fields)
 
 
 def _flush(file: BinaryIO, digest: "hashlib._Hash", chunks: list[bytes]) -> int:

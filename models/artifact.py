@@ -3,7 +3,6 @@
 import datetime as dt
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from models import bundled
 from models.backbones.timm_models import PREFIX
 from models.card import model_card
 from models.config import ModelManifest
 from models.errors import ArtifactError, ConfigError
 from models.export import export_onnx
+from models.files import write_durably
 from models.manifest import CARD, EVALUATION, GRAPH, HASHED, MANIFEST, WEIGHTS, read_manifest, sha256_of, verify_files
 from models.network import Network, build_network
 
@@ -39,12 +40,12 @@ def save_artifact(folder: Path, network: Network, *, manifest: ModelManifest, ev
             "created_at": manifest.created_at or dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
     )
-    _write(folder / WEIGHTS, save(_tensors(network), {"format": "pt"}))
+    write_durably(folder / WEIGHTS, save(_tensors(network), {"format": "pt"}))
     export_onnx(network, folder / GRAPH)
-    _write(folder / EVALUATION, json.dumps(evaluation, allow_nan=False).encode())
-    _write(folder / CARD, model_card(manifest, evaluation).encode())
+    write_durably(folder / EVALUATION, json.dumps(evaluation, allow_nan=False).encode())
+    write_durably(folder / CARD, model_card(manifest, evaluation).encode())
     manifest = manifest.model_copy(update={"files": {name: sha256_of(folder / name) for name in HASHED}})
-    _write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     return manifest
 
 
@@ -67,6 +68,16 @@ def load_artifact(folder: Path) -> tuple[Network, ModelManifest]:
     return network.eval(), manifest
 
 
+def load_bundled() -> Network:
+    """Return the backbone that comes with the package, on the CPU, in evaluation mode; it has no head. Raises ArtifactError."""
+    described = bundled.bundled_backbone()
+    if sha256_of(bundled.WEIGHTS) != described.sha256:
+        raise ArtifactError(f"{bundled.WEIGHTS.name} is damaged", param=bundled.WEIGHTS.name, hint="install the package again")
+    network = build_network(described.network)
+    network.load_state_dict(load_file(bundled.WEIGHTS))
+    return network.eval()
+
+
 def _tensors(network: Network) -> dict[str, torch.Tensor]:
     """Return the weights as they are stored: on the CPU, in plain order, no two in one memory."""
     return {key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in network.state_dict().items()}
@@ -82,10 +93,3 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:  # the project itself, run from a folder that is not installed
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -3,6 +3,8 @@
 Random numbers are drawn on the CPU and then moved, so that a seed means the same on every device and CPU runs repeat bit for bit.
 """
 
+import math
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
@@ -26,6 +28,12 @@ MASKS = 2
 BAND_MASK_SHARE = 1 / 5
 FRAME_MASK_SHARE = 3 / 20
 PAD_SHARE = 1 / 8
+# Throats of grown men and small children differ by half in length, those of most speakers by less (Jaitly and Hinton 2013).
+WARP_RANGE = (0.85, 1.18)
+# Share of the items that are heard in a room, how long it rings (seconds until 60 dB are gone), and how loud that is.
+ECHO_SHARE = 0.4
+ECHO_SECONDS = (0.1, 0.5)
+ECHO_LEVEL_DB = (-20.0, -3.0)
 
 
 def augment_waveforms(x: Tensor, config: AugmentationConfig, sample_rate: int, generator: Generator) -> Tensor:
@@ -34,6 +42,8 @@ def augment_waveforms(x: Tensor, config: AugmentationConfig, sample_rate: int, g
         x = speed(x, generator)
     if config.time_shift:
         x = time_shift(x, round(MAX_SHIFT_SECONDS * sample_rate), generator)
+    if config.echo:
+        x = echo(x, sample_rate, generator)
     if config.noise:
         x = add_noise(gain(x, generator), generator)
     return x
@@ -41,6 +51,8 @@ def augment_waveforms(x: Tensor, config: AugmentationConfig, sample_rate: int, g
 
 def augment_features(x: Tensor, config: AugmentationConfig, generator: Generator) -> Tensor:
     """Return changed log-mel features, shape (batch, n_mels, n_frames)."""
+    if config.warp:
+        x = warp(x, generator)
     return spec_augment(x, generator) if config.spec_augment else x
 
 
@@ -79,6 +91,30 @@ def speed(x: Tensor, generator: Generator) -> Tensor:
     return result
 
 
+def echo(x: Tensor, sample_rate: int, generator: Generator) -> Tensor:
+    """Return waveforms, shape (batch, n_samples), two in five of them with the ringing of a room: noise that dies away (Polack 1988)."""
+    batch, n_samples = x.shape
+    chosen = (torch.rand(batch, generator=generator) < ECHO_SHARE).nonzero()[:, 0]
+    if not len(chosen):  # a small batch; Fourier transforms of nothing are refused
+        return x
+    taps = min(n_samples, round(ECHO_SECONDS[1] * sample_rate))
+    rings = _uniform(len(chosen), ECHO_SECONDS, generator)[:, None]
+    tail = torch.randn(len(chosen), taps, generator=generator) * torch.exp(-math.log(1000) / sample_rate * torch.arange(taps) / rings)
+    level = 10 ** (_uniform(len(chosen), ECHO_LEVEL_DB, generator) / 20)
+    response = tail * (level / torch.linalg.vector_norm(tail, dim=1))[:, None]
+    response[:, 0] += 1  # the sound itself
+    rows, size = chosen.to(x.device), _even_length(n_samples + taps)
+    rung = torch.fft.irfft(torch.fft.rfft(x[rows], size) * torch.fft.rfft(response.to(x.device), size), size)
+    result = x.clone()
+    result[rows] = rung[:, :n_samples]
+    return result
+
+
+def _even_length(least: int) -> int:
+    """Return the next length of the forms 2^k, 3 · 2^k and 5 · 2^k, which Fourier transforms are quick with."""
+    return min(factor << max(0, (-(-least // factor) - 1).bit_length()) for factor in (1, 3, 5))
+
+
 def gain(x: Tensor, generator: Generator) -> Tensor:
     """Return waveforms, shape (batch, n_samples), each made louder or softer by up to 6 dB."""
     decibels = _uniform(len(x), GAIN_RANGE_DB, generator)
@@ -111,6 +147,22 @@ def _noise_bank(n_samples: int, generator: Generator, device: torch.device) -> T
     shaped: Tensor = torch.fft.irfft(spectrum * frequency ** (-powers / 2), n=period)
     shaped = shaped / shaped.square().mean(dim=1, keepdim=True).sqrt()
     return torch.cat([shaped, shaped[:, : n_samples - 1]], dim=1)
+
+
+def warp(x: Tensor, generator: Generator) -> Tensor:
+    """Return log-mel features, shape (batch, n_mels, n_frames), each stretched along frequency from its lowest band, at the same pace.
+
+    Vocal tract length perturbation (Jaitly and Hinton 2013), on the mel scale. What is stretched out of the picture is lost; where it is
+    shrunk the highest band is drawn out.
+    """
+    batch, n_mels, _ = x.shape
+    low, high = (math.log(end) for end in WARP_RANGE)
+    factors = torch.exp(_uniform(batch, (low, high), generator))
+    place = (torch.arange(n_mels)[None] / factors[:, None]).clamp(max=n_mels - 1).to(x.device)
+    below = place.floor().long().clamp(max=n_mels - 2)
+    share = (place - below)[:, :, None]
+    rows = torch.arange(batch, device=x.device)[:, None]
+    return torch.lerp(x[rows, below], x[rows, below + 1], share)
 
 
 def spec_augment(x: Tensor, generator: Generator) -> Tensor:

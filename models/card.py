@@ -57,6 +57,7 @@ def model_card(manifest: ModelManifest, evaluation: Mapping[str, Any]) -> str:
     sections = {
         "What it does": _purpose(manifest),
         "Accuracy": _accuracy(splits),
+        "Can its answers be believed?": _belief(manifest, evaluation),
         "Transfer": _transfer(manifest, evaluation.get("transfer", {})),
         "Lineage": _lineage(manifest),
         "Training": _training(manifest),
@@ -84,7 +85,8 @@ def _purpose(manifest: ModelManifest) -> str:
     seen = f"sounds of {network.features.clip_seconds} s" if network.modality == "audio" else f"pictures, {network.features.image_size} px"
     what = "Hears which of these words or classes is in" if network.modality == "audio" else "Sees which of these classes is in"
     size = f"{manifest.parameters:,} parameters in a {escaped(network.architecture)}."
-    return f"{what} {seen}; anything else is taken for one of them. {size}\n\nLabels: {_joined(network.labels)}"
+    others = "what it does not believe is rejected" if manifest.thresholds else "anything else is taken for one of them"
+    return f"{what} {seen}; {others}. {size}\n\nLabels: {_joined(network.labels)}"
 
 
 def _accuracy(splits: Mapping[str, Any]) -> str:
@@ -108,6 +110,38 @@ def _accuracy(splits: Mapping[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
+def _belief(manifest: ModelManifest, evaluation: Mapping[str, Any]) -> str:
+    """Return what is known beyond accuracy: calibration, rejected sounds, worse recordings, labels that look wrong."""
+    parts = [_calibration(evaluation.get("calibration") or {}), _unknown(manifest, evaluation.get("unknown") or {})]
+    rows = [(row["name"], _share(row["accuracy"]), row["n"]) for row in evaluation.get("robustness") or ()]
+    parts += ["When the recording is worse:", _table(("recording", "accuracy", "items"), rows)] if rows else []
+    suspects = evaluation.get("suspects") or ()
+    parts += [f"{len(suspects)} validation and test items look wrongly labelled; evaluation.json names them."] if suspects else []
+    return "\n\n".join(part for part in parts if part)
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    if found.get("not_fitted"):
+        return f"Probabilities are not calibrated: {escaped(found['not_fitted'])}."
+    return f"Logits are divided by {found['temperature']:.3g}, fitted on {found['items']} validation items, so that probabilities hold."
+
+
+def _unknown(manifest: ModelManifest, found: Mapping[str, Any]) -> str:
+    if not manifest.thresholds:
+        return "Nothing is rejected: noise and words that it never learnt are answered with one of the labels."
+    asked = f" Asked for: {_share(found.get('asked'))} of noise." if found else ""
+    measured = {
+        "noise taken for a label": _share(found.get("accepted_noise")),
+        "other words taken for a label": _share(found.get("accepted_words")),
+        "right answers no longer given, points": _points(found.get("known_lost_points")),
+        "wrong answers no longer given, points": _points(found.get("known_mended_points")),
+    }
+    said = f"An answer counts where its probability reaches the label's threshold in model.json; below it the label is null.{asked}"
+    return f"{said}\n\n{_pairs(measured)}"
+
+
 def _transfer(manifest: ModelManifest, worth: Mapping[str, Any]) -> str:
     record = manifest.transfer
     if record.mode == "none":
@@ -118,10 +152,32 @@ def _transfer(manifest: ModelManifest, worth: Mapping[str, Any]) -> str:
         "from": record.base_model,
         "layers carried over": ", ".join(record.shared_layers),
         "layers held frozen": ", ".join(record.frozen_layers) or "none",
+        "layers that moved later": ", ".join(f"{name} after {share:.0%}" for name, share in record.thaw.items()) or "none",
+        "pull to the source's weights": record.penalty or "none",
+        "share of the trained weights in carried layers": f"{record.interpolation:.0%}",
+        "batch-norm statistics at the start": record.statistics,
         "input channels": record.input_rule,
         "verdict against training from scratch": f"{worth.get('verdict', 'unmeasured')}{gain}",
     }
-    return _pairs(what)
+    return "\n\n".join(part for part in (_pairs(what), escaped(worth.get("sentence") or ""), _controls(worth)) if part)
+
+
+def _controls(worth: Mapping[str, Any]) -> str:
+    """Return what each control came to, on the items that the verdict was made on."""
+    columns = ("control", "seed", "ended", f"accuracy, {worth.get('split') or 'no'} items", "training seconds", "steps", "model")
+    rows = [
+        (
+            row.get("name"),
+            row.get("seed"),
+            row.get("status"),
+            _share(row.get("accuracy")),
+            row.get("seconds"),
+            row.get("steps"),
+            row.get("model"),
+        )
+        for row in worth.get("controls") or ()
+    ]
+    return _table(columns, rows) if rows else ""
 
 
 def _lineage(manifest: ModelManifest) -> str:
@@ -187,6 +243,10 @@ def _joined(texts: Iterable[str]) -> str:
 
 def _share(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.1%}"
+
+
+def _points(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1f}"
 
 
 def _interval(bounds: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ One frozen object is the REST body, the job's payload and the artifact's metadat
 """
 
 import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -16,6 +16,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 OptimizerName = Literal["adamw", "adam", "sgd", "gd", "adagrad", "rmsprop"]
 ScheduleName = Literal["one_cycle", "cosine", "step", "constant"]
 Auto = Literal["auto"]
+AUTO: Final = "auto"
 
 # Bidirectional controls can make a name read as another one (CVE-2021-42574).
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
@@ -76,10 +77,32 @@ class TransferConfig(Frozen):
     mode: Literal["auto", "full", "partial", "none"] = Field(
         "auto",
         description="full: every source layer; partial: up to and including `until`; none: random weights; "
-        "auto: full where a base_model with weights is named, else none",
+        "auto: a short race decides between full and none (finetune); full where a pretrain names a trained base_model",
     )
     until: Text | None = Field(None, description="the last layer carried over, partial only; default: all but the last stage")
-    freeze: Literal["none", "shared"] = Field("none", description="shared: carried layers keep the source's weights")
+    freeze: Literal["none", "shared", "gradual"] = Field(
+        "none",
+        description="shared: carried layers keep the source's weights; gradual: they begin to move one after another (arXiv 1801.06146)",
+    )
+    thaw_from: Literal["head", "input"] = Field(
+        "head", description="gradual: which carried layer moves first, the last one or, for inputs of another kind, the first (2210.11466)"
+    )
+    probe_first: bool = Field(False, description="train what isn't carried alone first, then everything (LP-FT, arXiv 2202.10054)")
+    regularize: Literal["none", "l2_sp"] = Field(
+        "none", description="l2_sp: carried layers are pulled to the source's weights (1802.01483)"
+    )
+    regularize_strength: float = Field(0.01, gt=0, le=100, description="l2_sp: strength / 2 · squared distance from the source's weights")
+    interpolate: Auto | Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="share of the trained weights in the carried layers, the rest is the source's (WiSE-FT, arXiv 2109.01903); "
+        "auto: the share that does best on validation items",
+    )
+    statistics: Literal["source", "target"] = Field(
+        "source", description="target: the carried layers' batch-norm statistics are measured anew on training items before training"
+    )
+    input_rule: Literal["auto", "sum", "mean", "replicate"] = Field(
+        "auto", description="how color channels become a spectrogram's one; auto: sum, and replicate from one channel to three"
+    )
 
 
 class Hyperparameters(Frozen):
@@ -97,9 +120,16 @@ class Hyperparameters(Frozen):
         10, ge=1, le=10000, description="epochs without a better validation loss; null: never stop early"
     )
     gradient_clip: float | None = Field(1.0, gt=0, le=1e6, description="largest gradient norm; null: unbounded")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on CUDA, fp32 on CPU; bf16 needs CUDA")
     balance_classes: bool = Field(True, description="weigh the loss by inverse label frequency")
     max_seconds: float | None = Field(None, gt=0, le=1e7, description="training stops here and keeps the best checkpoint")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each layer learns at this share of the rate of the next one towards the head (arXiv 1801.06146)",
+    )
+    average: Literal["none", "ema"] = Field("none", description="ema: an exponential moving average of the weights is validated and kept")
 
 
 class AugmentationConfig(Frozen):
@@ -109,6 +139,8 @@ class AugmentationConfig(Frozen):
     spec_augment: bool = Field(True, description="sounds: mask bands and frames (arXiv 1904.08779)")
     noise: bool = Field(True, description="sounds: white to brown noise at 5 to 40 dB below the signal")
     speed: bool = Field(True, description="sounds: 0.9 to 1.1 times as fast")
+    echo: bool = Field(True, description="sounds: two in five ring as in a room, 0.1 to 0.5 s")
+    warp: bool = Field(True, description="sounds: frequencies 0.85 to 1.18 times as high, as other throats have them (Jaitly 2013)")
     mixup: float = Field(0.0, ge=0, le=1, description="alpha of the Beta distribution, 0: off (arXiv 1710.09412)")
     flip: Auto | bool = Field(
         "auto", description="pictures: mirrored left to right; auto: colour sets only, as a mirrored glyph is another glyph"
@@ -116,16 +148,48 @@ class AugmentationConfig(Frozen):
     crop: bool = Field(True, description="pictures: padded by an eighth and cropped at random")
 
 
+class SearchConfig(Frozen):
+    """A search for hyper-parameters before the training itself; only fields that are left at auto or at their defaults are tried."""
+
+    trials: int = Field(
+        20, ge=1, le=100, description="short trainings, each with other values; the first has those that would be used anyway"
+    )
+    seconds: float | None = Field(None, gt=0, le=1e7, description="the search ends after this time; null: after its last trial")
+
+
+class EvaluationConfig(Frozen):
+    """What is measured beside the model's own accuracy."""
+
+    controls: Literal["none", "auto", "full"] = Field(
+        "none",
+        description="finetune: jobs that follow and tell whether the transfer paid; full: the same network from scratch and with carried "
+        "layers frozen, each in the job's own budget; auto: from scratch in a quarter of the job's training time",
+    )
+    seeds: int = Field(1, ge=1, le=10, description="controls full: so many seeds of each arm, the transferred one too")
+    unknown_false_accept: float | None = Field(
+        None,
+        ge=0.0001,
+        le=0.5,
+        description="sounds only: at most this share of sounds that are none of the labels may be taken for one; null: nothing is rejected",
+    )
+
+
 class JobSpec(Frozen):
     """Body of `POST /jobs`."""
 
     dataset: str = Field(pattern=r"^ds_[0-9a-z]{1,40}$")
     type: JobType | None = Field(None, description="default: pretrain for images, finetune for audio")
-    base_model: Text | None = Field(None, description="model id, alias, architecture, timm/<name>; null: random weights")
+    base_model: Text | None = Field(
+        AUTO,
+        description="model id, alias, bundled, architecture, timm/<name>; null: random weights; "
+        "auto: bundled or an image model of yours, whichever does best (finetune), random weights (pretrain)",
+    )
     transfer: TransferConfig = TransferConfig()
     hyperparameters: Hyperparameters = Hyperparameters()
     features: FeatureConfig = FeatureConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig | None = Field(None, description="null: no search; needs the extra `search`")
     name: Text | None = None
     alias: AliasName | None = None
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -146,7 +210,11 @@ class TransferRecord(Frozen):
     base_model: str | None = None
     shared_layers: tuple[str, ...] = ()
     frozen_layers: tuple[str, ...] = ()
-    input_rule: Literal["same", "sum", "replicate"] = "same"
+    input_rule: Literal["same", "sum", "mean", "replicate"] = "same"
+    thaw: dict[str, float] = Field({}, description="layer → share of the updates before it moved, for those that stood still at first")
+    penalty: float = Field(0.0, ge=0, description="l2_sp: strength of the pull to the source's weights; 0: none")
+    interpolation: float = Field(1.0, ge=0, le=1, description="share of the trained weights in carried layers, the rest is the source's")
+    statistics: Literal["source", "target"] = Field("source", description="which items the carried batch-norm statistics began with")
 
 
 class NetworkConfig(Frozen):
@@ -158,6 +226,7 @@ class NetworkConfig(Frozen):
     features: FeatureConfig = Field(description="resolved: no auto left")
     normalization: Normalization
     source_classes: int | None = Field(None, description="seed_cnn's speech model only: outputs of the image classifier that it stands on")
+    temperature: float = Field(1.0, gt=0, description="logits are divided by it on the way to probabilities, not in training")
 
 
 class LineageEntry(Frozen):
@@ -182,6 +251,7 @@ class ModelManifest(Frozen):
     parameters: int = Field(0, ge=0, description="trainable and frozen numbers in the network")
     layers: dict[str, int] = Field({}, description="backbone layer → parameters, from input to output")
     metrics: dict[str, float] = {}
+    thresholds: dict[str, float] = Field({}, description="label → least probability to be believed; none: the likeliest label always is")
     files: dict[str, str] = Field({}, description="file name → sha256 of the other files")
     created_at: str = ""
     versions: dict[str, str] = Field({}, description="library → version that made it")

@@ -7,6 +7,7 @@ shapes.npy      int32 (n, 2): height and width of each picture; zeros for sounds
 labels.npy      int32 (n,);  splits.npy uint8 (n,), index in SPLITS;  groups.npy int32 (n,), -1 for none
 """
 
+import io
 import json
 import os
 from array import array
@@ -20,8 +21,10 @@ import numpy as np
 
 from models.config import SPLITS, Modality, Split
 from models.errors import DatasetError
+from models.files import write_durably
 
 Items = np.ndarray[Any, np.dtype[np.int16 | np.uint8]]
+Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 FORMAT = 1
 DTYPES: dict[Modality, type[np.int16] | type[np.uint8]] = {"audio": np.int16, "image": np.uint8}
 
@@ -56,6 +59,12 @@ class PackedWriter:
         self._shapes.extend(item.shape[:2] if item.ndim == 3 else (0, 0))
         return len(self._offsets) - 2
 
+    def stored(self) -> tuple[Items, np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int32]]]:
+        """Return data, offsets and shapes of all items so far, as PackedDataset names them; the data is mapped, not read."""
+        self._data.flush()
+        data = _map_items(self.directory / "data.bin", self.modality)
+        return data, np.array(self._offsets, np.int64), np.array(self._shapes, np.int32).reshape(-1, 2)
+
     def finish(
         self,
         *,
@@ -88,8 +97,8 @@ class PackedWriter:
         os.fsync(self._data.fileno())
         self._data.close()
         for name, values in arrays.items():
-            _write_durably(self.directory / f"{name}.npy", values)
-        _write_durably(self.directory / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1).encode())
+            write_durably(self.directory / f"{name}.npy", _npy(values))
+        write_durably(self.directory / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -126,9 +135,7 @@ class PackedDataset:
             }
             modality: Literal["audio", "image"] = manifest["modality"]
             data = _map_items(directory / "data.bin", modality)
-            n_items = manifest["items"]
-            complete = manifest["format"] == FORMAT and len(arrays["offsets"]) == n_items + 1 and arrays["offsets"][-1] == len(data)
-            if not complete or any(len(arrays[name]) != n_items for name in ("labels", "splits", "groups", "shapes")):
+            if not (_complete(manifest, arrays) and _within(manifest, arrays) and _end_to_end(arrays, modality, len(data))):
                 raise DatasetError("The packed dataset's files do not fit together.", code="dataset_damaged")
             names = {"labels": tuple(manifest["labels"]), "group_names": tuple(manifest["groups"]), "summary": manifest["summary"]}
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # EOFError: numpy's answer to an empty file
@@ -166,16 +173,35 @@ def _map_items(path: Path, modality: Modality) -> Items:
     return np.asarray(np.memmap(path, DTYPES[modality], mode="r"))
 
 
+def _complete(manifest: dict[str, Any], arrays: Arrays) -> bool:
+    """Return whether every array has an entry an item, and offsets one more."""
+    n_items = manifest["items"]
+    lengths = {name: n_items + 1 if name == "offsets" else n_items for name in arrays}
+    whole = all(values.dtype.kind in "iu" and len(values) == lengths[name] for name, values in arrays.items())
+    return manifest["format"] == FORMAT and whole
+
+
+def _within(manifest: dict[str, Any], arrays: Arrays) -> bool:
+    """Return whether labels, splits and groups point at names that there are."""
+    ranges = {"labels": (0, len(manifest["labels"])), "splits": (0, len(SPLITS)), "groups": (-1, len(manifest["groups"]))}
+    return all(((arrays[name] >= low) & (arrays[name] < end)).all() for name, (low, end) in ranges.items())
+
+
+def _end_to_end(arrays: Arrays, modality: Modality, n_elements: int) -> bool:
+    """Return whether the items, none of them empty, fill the data file from its first element to its last; pictures by their shapes."""
+    offsets, sizes = arrays["offsets"], np.diff(arrays["offsets"])
+    if offsets[0] != 0 or offsets[-1] != n_elements or not (sizes > 0).all():
+        return False
+    shapes = arrays["shapes"].astype(np.int64)
+    return modality == "audio" or bool((shapes > 0).all() and (3 * shapes.prod(axis=1) == sizes).all())
+
+
 def _check_range(values: np.ndarray[Any, Any], lowest: int, end: int) -> None:
     if values.size and not lowest <= values.min() <= values.max() < end:
         raise ValueError(f"an index outside {lowest} to {end - 1}")
 
 
-def _write_durably(path: Path, content: bytes | np.ndarray[Any, Any]) -> None:
-    with path.open("wb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            np.save(file, content, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _npy(values: np.ndarray[Any, Any]) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, values, allow_pickle=False)
+    return sink.getvalue()

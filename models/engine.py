@@ -62,6 +62,8 @@ class Engine:
         self.manifest = manifest
         self._session = session
         self._input, self._shape = graph_input(manifest.network)
+        self.thresholds: Floats = np.array([manifest.thresholds.get(label, 0.0) for label in manifest.network.labels], np.float32)
+        """(classes,), the least probability at which each label is believed; zeros where nothing is rejected"""
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> Self:

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from models.verdict import unmeasured
+
 Probabilities = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.integer[Any]]]
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 ECE_BINS = 15  # as in Guo et al. 2017 (arXiv 1706.04599)
 MEASURED_ITEMS = 3  # a label with fewer counts as unmeasured: the interval of 2 right out of 2 begins at 34 %
 _Z_95 = 1.959963984540054  # the normal distribution's 97.5th percentile
+MATRIX_LABELS = 300  # beyond, a matrix is megabytes that nobody reads: the pairs most confused are what is left of it
+_CONFUSED = 50
 _SUM_TOLERANCE = 1e-3
 
 
@@ -23,11 +27,14 @@ def evaluate_split(
     labels: Sequence[str],
     groups: Indices | None = None,
     group_names: Sequence[str] = (),
+    uncalibrated: Probabilities | None = None,
 ) -> dict[str, Any]:
     """Return the measures of one split, JSON-able; nothing where it has no items.
 
     Shapes: `probabilities` (n, classes), `truth` (n,) with indices in `labels`, `groups` (n,) with indices in `group_names`, -1 for none.
-    `macro_f1` is the mean over labels that have items. Raises ValueError for shapes that don't fit and numbers that are no probabilities.
+    `macro_f1` is the mean over labels that have items; a label's own scores are None below MEASURED_ITEMS of them.
+    Of `uncalibrated`, the probabilities before calibration (n, classes), only the calibration error is told.
+    Raises ValueError for shapes that don't fit and numbers that are no probabilities.
     """
     _check(probabilities, truth, len(labels))
     if not len(truth):
@@ -35,24 +42,29 @@ def evaluate_split(
     # The first of equal probabilities, as the service answers.
     right = probabilities.argmax(axis=1) == truth
     counts = confusion(probabilities.argmax(axis=1), truth, len(labels))
-    per_label = {label: _label_scores(counts, index) for index, label in enumerate(labels)}
-    measured = [scores["f1"] for scores in per_label.values() if scores["f1"] is not None]
+    scores = [_label_scores(counts, index) for index in range(len(labels))]
     result: dict[str, Any] = {
         **_accuracy(right),
-        "macro_f1": float(np.mean(measured)),
-        "per_label": per_label,
-        "confusion_matrix": {"labels": list(labels), "counts": counts.tolist()},
+        "macro_f1": float(np.mean([found["f1"] for found in scores if found["f1"] is not None])),
+        "per_label": {label: _if_measured(found) for label, found in zip(labels, scores, strict=True)},
+        "confusion_matrix": {"labels": list(labels), "counts": counts.tolist()} if len(labels) <= MATRIX_LABELS else None,
+        "confused": most_confused(counts, labels),
         "ece": expected_calibration_error(probabilities, truth),
     }
+    if uncalibrated is not None:
+        result["ece_uncalibrated"] = expected_calibration_error(uncalibrated, truth)
     if groups is not None and (groups >= 0).any():
         result["by_group"] = {group_names[group]: _accuracy(right[groups == group]) for group in np.unique(groups[groups >= 0]).tolist()}
     return result
 
 
-def evaluation_document(splits: Mapping[str, dict[str, Any]], transfer: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return evaluation.json: the splits that have items, and what the transfer was worth; unmeasured unless told."""
-    unmeasured: dict[str, Any] = {"verdict": "unmeasured", "gain": None, "interval_95": None, "controls": []}
-    return {"splits": {name: found for name, found in splits.items() if found}, "transfer": transfer or unmeasured}
+def evaluation_document(splits: Mapping[str, dict[str, Any]], transfer: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """Return evaluation.json: the splits that have items, what the transfer was worth (unmeasured unless told), and `more` beside them."""
+    return {
+        "splits": {name: found for name, found in splits.items() if found},
+        "transfer": transfer or unmeasured("no controls were asked for"),
+        **more,
+    }
 
 
 def wilson_interval(successes: int, n: int) -> list[float]:
@@ -84,6 +96,18 @@ def confusion(predicted: Indices, truth: Indices, classes: int) -> Counts:
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
+def most_confused(counts: Counts, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what is mistaken for what most often, at most 50 pairs, of `counts`, shape (classes, classes)."""
+    mistakes = counts - np.diag(np.diag(counts))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:_CONFUSED]
+    cells = [divmod(int(cell), len(labels)) for cell in order]
+    return [
+        {"label": labels[truth], "predicted": labels[predicted], "count": int(mistakes[truth, predicted])}
+        for truth, predicted in cells
+        if mistakes[truth, predicted]
+    ]
+
+
 def _accuracy(right: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
     """Return n, accuracy and its interval for `right`, shape (n,)."""
     successes = int(np.count_nonzero(right))
@@ -99,6 +123,12 @@ def _label_scores(counts: Counts, index: int) -> dict[str, Any]:
         "f1": 2 * hits / (support + predicted) if support else None,
         "support": support,
     }
+
+
+def _if_measured(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return a label's scores; where it has too few items for them to mean anything, None for each beside their number."""
+    enough = scores["support"] >= MEASURED_ITEMS
+    return scores if enough else {name: value if name == "support" else None for name, value in scores.items()}
 
 
 def _check(probabilities: Probabilities, truth: Indices, classes: int) -> None:

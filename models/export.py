@@ -8,7 +8,6 @@ exporter folds batch normalization into the convolutions.
 
 import contextlib
 import copy
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from torch import nn
 
 from models.engine import OUTPUT, RUNTIME_ERRORS, Floats, graph_input, open_session
 from models.errors import ArtifactError
+from models.files import write_durably
 from models.manifest import GRAPH
 from models.network import Network, picture_model, waveform_model
 
@@ -46,10 +46,7 @@ def export_onnx(network: Network, path: Path) -> None:
     name, shape = graph_input(network.config)
     graph = _trace(model, name, torch.zeros(_TRACE_BATCH, *shape))
     _check(graph, model, name, sample_inputs(shape))
-    with path.open("wb") as file:
-        file.write(graph)
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(path, graph)
 
 
 def sample_inputs(shape: tuple[int, ...]) -> Floats:

@@ -42,6 +42,10 @@ class Network(nn.Module):
         logits: torch.Tensor = self.head(self.features_of(inputs))
         return logits
 
+    def probabilities_of(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return calibrated probabilities, shape (batch, classes), of inputs as `forward` takes them."""
+        return torch.softmax(self(inputs) / self.config.temperature, dim=-1)
+
     def features_of(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the pooled vectors, shape (batch, features), of inputs as `forward` takes them."""
         normalized = (inputs - self.mean) / self.std
@@ -138,7 +142,7 @@ class WaveformModel(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         """Return probabilities, shape (batch, classes), of waveforms, shape (batch, clip_samples), float32 in -1..1."""
-        return torch.softmax(self.network(self.log_mel(waveform)), dim=-1)
+        return self.network.probabilities_of(self.log_mel(waveform))
 
 
 class PictureModel(nn.Module):
@@ -151,7 +155,7 @@ class PictureModel(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return probabilities, shape (batch, classes), of pictures, shape (batch, 3, side, side), float32 in 0..1."""
-        return torch.softmax(self.network(pixels), dim=-1)
+        return self.network.probabilities_of(pixels)
 
 
 def waveform_model(network: Network) -> nn.Module:

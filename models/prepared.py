@@ -36,7 +36,7 @@ class PreparedItems:
         shape = item_shape(dataset, config)
         self.items: Items
         """(n, *item shape), read-only"""
-        if _lies_ready(dataset, config, shape):
+        if lies_ready(dataset, config):
             self.items = dataset.data.reshape(len(dataset), *shape)
             return
         path = scratch / f"prepared-{_key(dataset, shape, config)}.bin"
@@ -60,6 +60,20 @@ def item_shape(dataset: PackedDataset, config: FeatureConfig) -> tuple[int, ...]
     if isinstance(config.image_size, str):
         raise ConfigError("image_size is still auto: it is resolved when a job starts.", param="features.image_size")
     return (config.image_size, config.image_size, 3)
+
+
+def lies_ready(dataset: PackedDataset, config: FeatureConfig) -> bool:
+    """Tell whether every packed item has the shape (and rate) of a prepared one already, so that nothing is to be prepared."""
+    shape = item_shape(dataset, config)
+    if dataset.modality == "audio":
+        return dataset.sample_rate == config.sample_rate and bool((np.diff(dataset.offsets) == shape[0]).all())
+    return bool((dataset.shapes == shape[0]).all())
+
+
+def prepare_items(dataset: PackedDataset, indices: Indices, config: FeatureConfig) -> Items:
+    """Return these items at one size, prepared now: int16 (n, clip_samples) or uint8 (n, size, size, 3)."""
+    prepare = _PREPARERS[dataset.modality]
+    return np.stack([prepare(dataset, int(index), config) for index in indices])
 
 
 def clip_batch(dataset: PackedDataset, indices: Indices, config: FeatureConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -97,13 +111,6 @@ def _picture(dataset: PackedDataset, index: int, config: FeatureConfig) -> np.nd
 _PREPARERS: dict[str, Callable[[PackedDataset, int, FeatureConfig], Items]] = {"audio": _clip, "image": _picture}
 
 
-def _lies_ready(dataset: PackedDataset, config: FeatureConfig, shape: tuple[int, ...]) -> bool:
-    """Tell whether every packed item has this shape (and rate) already."""
-    if dataset.modality == "audio":
-        return dataset.sample_rate == config.sample_rate and bool((np.diff(dataset.offsets) == shape[0]).all())
-    return bool((dataset.shapes == shape[0]).all())
-
-
 def _key(dataset: PackedDataset, shape: tuple[int, ...], config: FeatureConfig) -> str:
     """Name what a prepared file depends on."""
     parts = (str(dataset.directory.absolute()), len(dataset), len(dataset.data), shape, config.sample_rate, dataset.sample_rate)
@@ -112,11 +119,10 @@ def _key(dataset: PackedDataset, shape: tuple[int, ...], config: FeatureConfig) 
 
 def _write(path: Path, dataset: PackedDataset, config: FeatureConfig, shape: tuple[int, ...]) -> None:
     """Prepare all items in chunks; the file gets its name when it is complete, so a killed job leaves no half of one to be taken."""
-    prepare, dtype = _PREPARERS[dataset.modality], DTYPES[dataset.modality]
-    chunk = max(1, CHUNK_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
+    chunk = max(1, CHUNK_BYTES // (int(np.prod(shape)) * np.dtype(DTYPES[dataset.modality]).itemsize))
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
         for start in range(0, len(dataset), chunk):
             indices = range(start, min(start + chunk, len(dataset)))
-            file.write(np.stack([prepare(dataset, index, config) for index in indices]).data)
+            file.write(prepare_items(dataset, indices, config).data)
     partial.replace(path)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, update
 from models.config import JobSpec
 from worker.database import Dataset, Event, Job, Outbox, new_id, now, read, write
 from worker.jobs import create_job
-from worker.lease import ACTIVE, TERMINAL
+from worker.states import ACTIVE, TERMINAL
 
 ROOT = Path(__file__).parent.parent
 STATES = ("queued", "paused", *ACTIVE, *TERMINAL)

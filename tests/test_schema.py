@@ -23,7 +23,7 @@ from worker.settings import Settings, get_settings
 
 EXAMPLES = 100
 # Of what a schema can't tell: random bytes are no archive and no sound, and 1.0 is an integer to JSON Schema only.
-INEXACT = ("createDataset", "importModel", "predict", "createJob")
+INEXACT = ("createDataset", "importModel", "predict", "createJob", "createTransferability")
 
 
 def open_contract() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is asked of every archive, whatever its format: safe and unique names, a bounded count, bounded bytes (reliability.md 2.2).
+"""What is asked of every archive, whatever its format: safe and unique names, a bounded count, bounded bytes.
 
 No member's name ever becomes a path here: names are looked at, labels are taken from them, and that is all.
 """

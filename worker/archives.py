@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from worker.archive_formats import HEAD_BYTES, formats_of
 from worker.archive_rules import Archive, ArchiveLimits, refuse
 from worker.archive_tar import TarArchive
 from worker.archive_zip import ZipArchive
@@ -34,16 +35,10 @@ def limits_of(settings: Settings) -> ArchiveLimits:
 def sniff_format(path: Path) -> str | None:
     """Return "zip", "tar" or "tar.gz" by the first bytes, None for others. Raises DatasetError (archive_ambiguous) for two at once."""
     with path.open("rb") as file:
-        head = file.read(512)
-        is_tar = _looks_like_tar(head)
-        is_zip = head[:4] in (b"PK\3\4", b"PK\5\6")
-        if is_tar and (is_zip or _ends_like_zip(file)):
+        found = formats_of(file.read(HEAD_BYTES))
+        if "tar" in found and ("zip" in found or _ends_like_zip(file)):
             raise refuse("archive_ambiguous", "the file is a tar archive and a zip archive at once")
-    if head[:3] == b"\x1f\x8b\x08":
-        return "tar.gz"
-    if is_zip:
-        return "zip"
-    return "tar" if is_tar else None
+    return found[0] if found else None
 
 
 def open_archive(path: Path, upload_format: str, limits: ArchiveLimits) -> Archive:
@@ -75,10 +70,6 @@ def _check_format(path: Path, upload_format: str) -> None:
             f"the upload was announced as {upload_format}, but its bytes are {told}",
             hint=f"Send one of {', '.join(FORMATS)}.",
         )
-
-
-def _looks_like_tar(head: bytes) -> bool:
-    return len(head) == 512 and head[257:262] == b"ustar"
 
 
 def _ends_like_zip(file: BinaryIO) -> bool:

@@ -1,7 +1,7 @@
 """The Celery application: how messages travel. What they mean is in worker/tasks.py; what is true is in the job's row.
 
-Early acknowledgement, no result backend, JSON only, and a body that holds a job id: a lost, doubled or forged message changes nothing
-(reliability.md 1.1 and 1.3 give the measurement behind each setting).
+Early acknowledgement, no result backend, JSON only, and a body that holds a job id: a lost, doubled or forged message changes nothing.
+A long job is not sent again while it runs, as late acknowledgement does on Redis once the visibility timeout is over.
 """
 
 import argparse
@@ -29,8 +29,10 @@ def configuration(settings: Settings) -> dict[str, object]:
         "task_acks_late": False,
         "task_reject_on_worker_lost": False,
         "task_default_queue": "train",
-        "worker_prefetch_multiplier": 1,
+        # No message while the one process is busy. Not by a count of unacknowledged messages as well (0: none): one whose acknowledgement
+        # was lost with its connection counts for ever, and a worker that may hold one would never take another.
         "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 0,
         "worker_concurrency": 1,
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -41,7 +43,8 @@ def configuration(settings: Settings) -> dict[str, object]:
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            # An idle consumer whose connection is dead without a word (half-open TCP) is replaced after twice this and a second.
+            "health_check_interval": 10,
         },
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
         "include": ["worker.tasks"],

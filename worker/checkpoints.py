@@ -5,7 +5,6 @@ The file's name holds the step and the beginning of its sha256, so that a torn o
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from models.files import write_durably
 from worker.storage import sync_folder
 
 _KEPT = 2  # the newest, and the one before in case the newest is damaged
@@ -41,10 +41,7 @@ class Checkpoints:
         path = self._folder / f"{step:09d}-{digest}.safetensors"
         draft = path.with_suffix(".part")
         try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(draft, data)
             draft.replace(path)
         except OSError:
             draft.unlink(missing_ok=True)  # half a file on a full disk is room that the next one lacks

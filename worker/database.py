@@ -42,7 +42,7 @@ class Base(DeclarativeBase):
 
 
 class Dataset(Base):
-    """One uploaded data set. `blob` names its packed directory once status is ready."""
+    """One data set, uploaded or generated. `blob` names its packed directory once status is ready."""
 
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
@@ -50,12 +50,13 @@ class Dataset(Base):
     modality: Mapped[str | None] = mapped_column(String(8))  # None: found from the files at ingest
     status: Mapped[str] = mapped_column(String(16), index=True)  # processing | ready | failed | deleted
     parent: Mapped[str | None] = mapped_column(String(48))
-    upload: Mapped[str | None] = mapped_column(String(200))  # blob reference of the archive as it came
-    upload_format: Mapped[str] = mapped_column(String(8))  # zip | tar | tar.gz
-    sha256: Mapped[str] = mapped_column(String(64), index=True)  # of the archive
+    upload: Mapped[str | None] = mapped_column(String(200))  # blob reference of the archive as it came, until it is read
+    upload_format: Mapped[str] = mapped_column(String(8))  # zip | tar | tar.gz; formula: nothing is uploaded
+    sha256: Mapped[str] = mapped_column(String(64), index=True)  # of the archive, or of the generator's config
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     blob: Mapped[str | None] = mapped_column(String(200))
-    summary: Mapped[dict[str, Any]] = mapped_column(default=dict)  # labels, items, splits … as api.md names them
+    summary: Mapped[dict[str, Any]] = mapped_column(default=dict)  # labels, items, splits … as the contract (openapi.json) names them
+    generator: Mapped[dict[str, Any] | None]  # models.formula.generator.FormulaConfig, for pictures by formula
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
 
@@ -65,7 +66,7 @@ class Job(Base):
 
     __tablename__ = "jobs"
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
-    type: Mapped[str] = mapped_column(String(16))  # pretrain | finetune | ingest (internal, not listed)
+    type: Mapped[str] = mapped_column(String(16))  # pretrain | finetune | transferability | ingest, generate (internal, not listed)
     queue: Mapped[str] = mapped_column(String(16))  # train | data
     state: Mapped[str] = mapped_column(String(16))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
@@ -75,9 +76,12 @@ class Job(Base):
     name: Mapped[str | None] = mapped_column(String(200))
     alias: Mapped[str | None] = mapped_column(String(63))
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    control_of: Mapped[str | None] = mapped_column(String(48), index=True)  # the job that this one is compared with, for controls
+    control: Mapped[str | None] = mapped_column(String(16))  # scratch | frozen | repeat (the compared job itself with another seed)
 
     token: Mapped[int] = mapped_column(default=0)  # fencing token: rises with every start, checked at every write
     failures: Mapped[int] = mapped_column(default=0)  # starts that count against the budget
+    ran_seconds: Mapped[float] = mapped_column(default=0.0)  # of all starts together, as of the last heartbeat
     owner: Mapped[str | None] = mapped_column(String(200))  # host:pid of the supervisor
     lease_until: Mapped[float | None]
     not_before: Mapped[float | None]  # back-off after a failure
@@ -87,6 +91,7 @@ class Job(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     checkpoints: Mapped[list[Any]] = mapped_column(default=list)
     model_id: Mapped[str | None] = mapped_column(String(48))
+    result: Mapped[dict[str, Any] | None]  # what a job that makes no model has found out
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
     started_at: Mapped[float | None]
@@ -111,7 +116,7 @@ class Event(Base):
 
 
 class Outbox(Base):
-    """A message to be sent, written in the transaction that made it necessary (reliability.md C14)."""
+    """A message to be sent, written in the transaction that made it necessary: a crash leaves both or neither."""
 
     __tablename__ = "outbox"
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
@@ -132,6 +137,7 @@ class Model(Base):
     base_model: Mapped[str | None] = mapped_column(String(200))
     manifest: Mapped[dict[str, Any]]  # models.config.ModelManifest
     evaluation: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    predictions: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)  # models.verdict.Answers: an entry an item, read by it alone
     blob: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))  # of model.safetensors
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -180,7 +186,7 @@ def get_engine() -> Engine:
     engine = create_engine(url, connect_args={"timeout": 10.0, "check_same_thread": False})
     event.listen(engine, "connect", _configure_sqlite)
     # pysqlite begins a transaction at the first write, as a deferred one: a read before it makes SQLITE_BUSY immediate
-    # whatever the timeout. Every transaction here says BEGIN IMMEDIATE instead (reliability.md 1.2).
+    # whatever the timeout. Every transaction here says BEGIN IMMEDIATE instead.
     event.listen(
         engine, "begin", lambda connection: connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
     )

@@ -1,4 +1,7 @@
-"""Datasets as the API sees them: take in an archive, look at what was found in it, delete. Reading it is worker/ingester.py's work."""
+"""Datasets as the API sees them: take in an archive, look at what was found in it, delete. Reading it is worker/ingester.py's work.
+
+Those that are drawn begin in worker/generated.py; once they have a row, all are alike.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ from worker.archives import inspect_archive, limits_of
 from worker.database import Dataset, Job, new_id, now, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError
 from worker.items import ITEMS_FILE, page_of_items
-from worker.jobs import INTERNAL, enqueue, unfinished_using
+from worker.jobs import INGEST, INTERNAL, enqueue, unfinished_using
 from worker.pages import Page, rfc3339
+from worker.ready import lock_ready_dataset
 from worker.settings import get_settings
 from worker.storage import get_storage
 
@@ -44,8 +48,8 @@ def create_dataset(  # noqa: PLR0913 - by keyword, each with a name of the API
             )  # fmt: skip
             session.add(dataset)
             session.flush()
-            enqueue(session, type=INTERNAL, queue="data", dataset_id=dataset_id, spec={})
-            return _as_json(dataset, None)
+            enqueue(session, type=INGEST, queue="data", dataset_id=dataset_id, spec={})
+            return as_json(dataset, None)
     except BaseException:
         get_storage().delete(blob)
         raise
@@ -60,14 +64,14 @@ def list_datasets(*, limit: int = 20, after: str | None = None, status: str | No
     with read() as session:
         rows = session.scalars(select(Dataset).where(*where).order_by(Dataset.id.desc()).limit(limit + 1)).all()
         progress = _progress_of(session, [dataset.id for dataset in rows])
-    return Page([_as_json(dataset, progress.get(dataset.id)) for dataset in rows[:limit]], len(rows) > limit)
+    return Page([as_json(dataset, progress.get(dataset.id)) for dataset in rows[:limit]], len(rows) > limit)
 
 
 def get_dataset(dataset_id: str) -> dict[str, Any]:
     """Return one dataset as JSON. Raises NotFoundError, GoneError."""
     with read() as session:
         dataset = _find(session, dataset_id)
-        return _as_json(dataset, _progress_of(session, [dataset_id]).get(dataset_id))
+        return as_json(dataset, _progress_of(session, [dataset_id]).get(dataset_id))
 
 
 def list_items(
@@ -100,7 +104,7 @@ def delete_dataset(dataset_id: str) -> None:
         if users or children:
             user = f"dataset {children[0]} is being made from it" if children else f"job {users[0]} uses it"
             if users and dataset.status == "processing":
-                user = "its archive is still being read"
+                user = "it is still being drawn" if dataset.generator else "its archive is still being read"
             raise ConflictError(f"dataset {dataset_id} can't be deleted: {user}", code="dataset_in_use")
         blobs = [blob for blob in (dataset.blob, dataset.upload) if blob is not None]
         dataset.status, dataset.blob, dataset.upload = "deleted", None, None
@@ -109,7 +113,7 @@ def delete_dataset(dataset_id: str) -> None:
 
 
 def finish_ingest(session: Session, job: Job, result: dict[str, Any], blob: str) -> None:
-    """Write what an ingest found, in the caller's transaction: the dataset is ready."""
+    """Write what was read or drawn, in the caller's transaction: the dataset is ready."""
     session.execute(
         update(Dataset)
         .where(Dataset.id == job.dataset_id)
@@ -145,28 +149,19 @@ def _find(session: Session, dataset_id: str, *, lock: bool = False) -> Dataset:
 def _find_parent(session: Session, parent: str | None, modality: Modality | None) -> Dataset | None:
     if parent is None:
         return None
-    # FOR SHARE on Postgres: a deletion that commits between this check and our commit would leave the ingest without the parent's items.
-    dataset = session.scalar(select(Dataset).where(Dataset.id == parent).with_for_update(read=True))
-    if dataset is None:
-        raise NotFoundError(f"there is no dataset {parent!r} to extend", code="dataset_not_found", param="parent")
-    if dataset.status == "deleted":
-        raise GoneError(f"dataset {parent} has been deleted", code="dataset_deleted", param="parent")
-    if dataset.status != "ready":
-        raise ConflictError(
-            f"dataset {parent} is {dataset.status}; only a ready one can be extended", code="dataset_not_ready", param="parent"
-        )
+    dataset = lock_ready_dataset(session, parent, param="parent")
     if modality not in (None, dataset.modality):
         raise ConfigError(f"dataset {parent} is of modality {dataset.modality}, not {modality}", code="modality_mismatch", param="modality")
     return dataset
 
 
 def _progress_of(session: Session, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """Return dataset → the progress of its ingest."""
-    rows = session.execute(select(Job.dataset_id, Job.progress).where(Job.type == INTERNAL, Job.dataset_id.in_(ids)))
+    """Return dataset → the progress of the job that makes it."""
+    rows = session.execute(select(Job.dataset_id, Job.progress).where(Job.type.in_(INTERNAL), Job.dataset_id.in_(ids)))
     return {dataset_id: {name: progress.get(name, value) for name, value in _PROGRESS.items()} for dataset_id, progress in rows}
 
 
-def _as_json(dataset: Dataset, progress: dict[str, Any] | None) -> dict[str, Any]:
+def as_json(dataset: Dataset, progress: dict[str, Any] | None) -> dict[str, Any]:
     """Return a dataset with the fields of the API; what is not known yet is null."""
     return {
         "id": dataset.id,
@@ -177,6 +172,7 @@ def _as_json(dataset: Dataset, progress: dict[str, Any] | None) -> dict[str, Any
         "parent": dataset.parent,
         "sha256": dataset.sha256,
         "size_bytes": dataset.size_bytes,
+        "generator": dataset.generator,
         "created_at": rfc3339(dataset.created_at),
         "progress": progress or dict(_PROGRESS),
         **{name: dataset.summary.get(name) for name in _SUMMARY},

@@ -79,17 +79,17 @@ def _decode_sound(data: bytes, rules: DecodeRules) -> Decoded:
     if "silence" in sound.warnings:
         return Decoded("silent", duration=sound.duration_seconds)
     item = to_pcm16(sound.waveform)
-    return Decoded(item=item, content=_digest(item), remarks=sound.warnings, duration=sound.duration_seconds)
+    return Decoded(item=item, content=digest_of(item), remarks=sound.warnings, duration=sound.duration_seconds)
 
 
 def _decode_picture(data: bytes, rules: DecodeRules) -> Decoded:
     picture = decode_image(data, shorter_side=rules.shorter_side, limits=rules.image_limits)
     return Decoded(
-        item=picture.pixels, content=_digest(picture.pixels), width=picture.width, height=picture.height, grey=picture.grey
+        item=picture.pixels, content=digest_of(picture.pixels), width=picture.width, height=picture.height, grey=picture.grey
     )  # fmt: skip
 
 
-def _digest(item: Items) -> bytes:
+def digest_of(item: Items) -> bytes:
     """Return 16 bytes: clashes by chance are out of the question, and one made on purpose rejects its maker's own file."""
     return hashlib.blake2b(np.ascontiguousarray(item).data, digest_size=16, key=repr(item.shape).encode()).digest()
 

@@ -27,7 +27,7 @@ _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _LEFTOVER_SECONDS = 2.0  # a server whose parent was killed is gone well before
 _POLL_SECONDS = 0.01
-_MEMORY_LIMIT = "256mb"  # a queued message takes about 1 kB (reliability.md C20), and the database bounds how many there are
+_MEMORY_LIMIT = "256mb"  # a queued message takes about 1 kB, and the database bounds how many there are
 
 
 def broker_url(settings: Settings) -> str:
@@ -150,7 +150,10 @@ class Broker:
 
 
 def _arguments(path: Path) -> list[str]:
-    """Return the server's options: nothing is evicted (reliability.md C20), a restart loses a second at most (C11)."""
+    """Return the server's options. Nothing is evicted: a server that makes room throws messages away and says nothing.
+
+    What was sent in the last second before a crash may be lost; the keeper sends it again.
+    """
     options = {
         "port": "0",
         "unixsocket": str(path),

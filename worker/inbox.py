@@ -24,7 +24,9 @@ class Inbox:
         self._progress: dict[str, Any] | None = None
         self.heard_at = time.monotonic()  # the last sign of work, for the stall clock
         self.lost = False  # a write was refused: somebody else owns the job now
+        self.phase = ""  # of the work, as the child named it last
         self.checkpoint_step = 0  # of the newest checkpoint
+        self.preview: dict[str, Any] | None = None  # a first answer that is to be published
         self.result: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -33,6 +35,7 @@ class Inbox:
             "message": self._on_message,
             "resolved": self._on_resolved,
             "checkpoint": self._on_checkpoint,
+            "preview": self._on_preview,
             "result": self._on_result,
             "failed": self._on_failed,
         }
@@ -43,8 +46,10 @@ class Inbox:
         for line in filter(None, lines):
             self._take(line)
         if len(self._buffer) > _MAX_LINE:
+            # Without this line the job would go on from its checkpoint, end with the same line, and never end.
             _log.error("report_line_too_long")
             self._buffer = b""
+            self.failure = {"code": "internal", "message": f"the trainer's report is larger than {_MAX_LINE} bytes", "param": None}
         return bool(data)
 
     def take_progress(self) -> dict[str, Any] | None:
@@ -68,6 +73,7 @@ class Inbox:
 
     def _on_progress(self, report: dict[str, Any]) -> None:
         self._progress = report
+        self.phase = str(report.get("phase", self.phase))
 
     def _on_metrics(self, report: dict[str, Any]) -> None:
         message = ", ".join(f"{name} {value:.4g}" for name, value in report.items() if isinstance(value, float))
@@ -79,11 +85,16 @@ class Inbox:
         )
 
     def _on_resolved(self, report: dict[str, Any]) -> None:
-        self._store([{"kind": "message", "message": "values resolved", "data": report["spec"]}], resolved=report["spec"])
+        # From now on the job builds on this model, which can't be deleted before the job has ended.
+        columns = {"resolved": report["spec"], "base_model_id": report.get("base_model_id")}
+        self._store([{"kind": "message", "message": "values resolved", "data": report["spec"]}], **columns)
 
     def _on_checkpoint(self, report: dict[str, Any]) -> None:
         self.checkpoint_step = int(report["step"])
         self._store([{"kind": "checkpoint", "message": f"checkpoint at step {report['step']}", "data": report}])
+
+    def _on_preview(self, report: dict[str, Any]) -> None:
+        self.preview = report
 
     def _on_result(self, report: dict[str, Any]) -> None:
         self.result = report

@@ -1,63 +1,38 @@
 """`python -m worker.ingester`: reads one archive into a packed dataset, then exits. Told by an IngestOrder on standard input.
 
-It leaves a complete folder at `order.staging` and reports a result, or reports a failure and leaves nothing. Asked to stop (SIGTERM) it
-throws away what it has: reading again is cheaper than a way to go on from the middle.
+It leaves a complete folder at `order.staging` and reports a result, or reports a failure and leaves nothing.
 """
 
 import functools
-import os
-import shutil
-import signal
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from types import FrameType
-from typing import NoReturn
+from typing import Any
 
 from models.audio import AudioLimits
 from models.config import Modality
-from models.dataset import PackedDataset, PackedWriter
-from models.errors import DatasetError, SynesthesiaError
+from models.dataset import PackedDataset
+from models.errors import DatasetError
 from models.images import ImageLimits
 from worker.archive_rules import Archive, ArchiveLimits, Content
 from worker.archives import open_archive
 from worker.decoder_pool import MAX_PROCESSES, DecoderPool
 from worker.decoding import DecodeRules, count_modalities, decode_file
-from worker.items import write_items
 from worker.layouts import Layout, Placement, plan_layout
 from worker.orders import IngestOrder
-from worker.processes import die_with_parent
-from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT, Reporter, claim_stdout
-from worker.storage import make_durable, storage_errors
-from worker.summaries import describe, summarize
+from worker.packing import Progress, carry_out, pack, processors
+from worker.reports import Reporter
 from worker.verdicts import Ledger
 
-_REPORT_SECONDS = 0.25
 _SNIFFED = 512  # files whose first bytes tell the modality of all
 
 
 def main() -> int:
     """Carry out the order on standard input; return the exit status."""
-    report = claim_stdout()
-    signal.signal(signal.SIGTERM, _release)
-    order = IngestOrder.model_validate_json(sys.stdin.buffer.read())
-    die_with_parent(order.parent_pid)
-    done = False
-    try:
-        result = ingest(order, report)
-        done = True
-    except SynesthesiaError as error:
-        report("failed", code=error.code, message=error.message, param=error.param)
-        return FAILED_EXIT
-    finally:
-        if not done:
-            shutil.rmtree(order.staging, ignore_errors=True)
-    report("result", **result)
-    return RESULT_EXIT
+    return carry_out(IngestOrder, ingest)
 
 
-def ingest(order: IngestOrder, report: Reporter) -> dict[str, object]:
+def ingest(order: IngestOrder, report: Reporter) -> dict[str, Any]:
     """Pack the archive into `order.staging`; return modality, summary and last progress.
 
     Raises DatasetError for what makes the dataset unusable, StorageFullError on a full disk.
@@ -68,72 +43,29 @@ def ingest(order: IngestOrder, report: Reporter) -> dict[str, object]:
     layout = plan_layout(archive, order.max_members)
     parent = PackedDataset.open(order.parent_directory) if order.parent_directory else None
     modality = _modality(order, archive, parent)
-    with storage_errors("the packed dataset"):
-        order.staging.mkdir(parents=True)
-        with PackedWriter(order.staging, modality, sample_rate=order.sample_rate if modality == "audio" else None) as writer:
-            ledger = Ledger(writer)
-            if parent is not None:
-                ledger.inherit(parent)
-            _read(order, archive, layout, modality, ledger, progress)
-            progress.enter("writing")
-            described = describe(ledger.items, ledger.inherited)
-            summary = summarize(ledger.items, modality, ledger.findings, layout.warnings)
-            writer.finish(**vars(described), summary=summary)
-        write_items(order.staging, ledger.items)
-        make_durable(order.staging)
-    return {"modality": modality, "summary": summary, "progress": progress.finished()}
 
+    def fill(ledger: Ledger) -> None:
+        if parent is not None:
+            ledger.inherit(parent)
+        _read(order, archive, layout, modality, ledger, progress)
 
-class Progress:
-    """Says how far reading has come, at most four times a second."""
-
-    def __init__(self, report: Reporter) -> None:
-        """Nothing is reported yet."""
-        self._report = report
-        self._phase, self._done, self._total = "opening", 0, 0
-        self._began = self._said_at = time.monotonic()
-
-    def enter(self, phase: str, total: int | None = None) -> None:
-        """Begin a phase; `total` files are to be read in this and all later ones."""
-        if total is not None:
-            self._total, self._began = total, time.monotonic()
-        self._phase = phase
-        self._say()
-
-    def step(self) -> None:
-        """Count one file."""
-        self._done += 1
-        if time.monotonic() - self._said_at >= _REPORT_SECONDS:
-            self._say()
-
-    def finished(self) -> dict[str, object]:
-        """Return the progress of a dataset that is ready."""
-        return {"phase": "done", "done": self._done, "total": self._total, "fraction": 1.0, "eta_seconds": 0.0}
-
-    def _say(self) -> None:
-        self._said_at = time.monotonic()
-        spent = self._said_at - self._began
-        self._report(
-            "progress",
-            phase=self._phase,
-            done=self._done,
-            total=self._total,
-            fraction=round(self._done / max(1, self._total), 4),
-            eta_seconds=round(spent / self._done * (self._total - self._done), 1) if self._done else None,
-        )
+    sample_rate = order.sample_rate if modality == "audio" else None
+    return pack(order.staging, modality, fill, progress, sample_rate=sample_rate, warnings=layout.warnings)
 
 
 def _read(order: IngestOrder, archive: Archive, layout: Layout, modality: Modality, ledger: Ledger, progress: Progress) -> None:
     """Decode every file that has a place, and write down what became of each."""
     progress.enter("reading", len(layout.placements))
     decode = functools.partial(decode_file, rules=_decode_rules(order, modality))
-    processes = min(MAX_PROCESSES, order.processes or _processors())
+    processes = min(MAX_PROCESSES, order.processes or processors())
     with DecoderPool(decode, processes) as pool:
         for member, decoded in pool.decode(_placed(archive.contents(), layout.placements)):
             ledger.take(member.name, layout.placements[member.name], decoded)
             progress.step()
     for name, placement in layout.missing.items():
         ledger.miss(name, placement)
+    progress.enter("comparing")
+    ledger.compare()
 
 
 def _placed(contents: Iterable[Content], placements: dict[str, Placement]) -> Iterator[Content]:
@@ -178,16 +110,6 @@ def _decode_rules(order: IngestOrder, modality: Modality) -> DecodeRules:
     sounds = AudioLimits(max_bytes=order.max_sound_bytes, max_seconds=order.max_sound_seconds)
     pictures = ImageLimits(order.max_image_bytes, order.max_image_pixels, order.max_image_side)
     return DecodeRules(modality, order.sample_rate, order.image_side, sounds, pictures)
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _release(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave by way of every `finally`: processes are ended and the staging folder goes."""
-    raise SystemExit(RELEASED_EXIT)
 
 
 if __name__ == "__main__":

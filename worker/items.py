@@ -4,10 +4,11 @@ Written once at ingest, read page by page with filters; a page of 70,000 files c
 """
 
 import contextlib
+import errno
 import json
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -64,13 +65,17 @@ class Item:
 
 
 def write_items(directory: Path, items: Iterable[Item]) -> None:
-    """Write items.db into `directory`, which has none yet; durable when it returns."""
+    """Write items.db into `directory`, which has none yet; durable when it returns. Raises OSError, as writing any other file does."""
     marks = ", ".join("?" * len(_COLUMNS))
-    with contextlib.closing(sqlite3.connect(directory / ITEMS_FILE)) as connection, connection:
-        connection.execute(_TABLE)
-        connection.executemany(f"INSERT INTO items ({', '.join(_COLUMNS)}) VALUES ({marks})", map(_as_row, items))  # noqa: S608 - constants
-        for index in _INDEXES:
-            connection.execute(index)
+    try:
+        with contextlib.closing(sqlite3.connect(directory / ITEMS_FILE)) as connection, connection:
+            connection.execute(_TABLE)
+            connection.executemany(f"INSERT INTO items ({', '.join(_COLUMNS)}) VALUES ({marks})", map(_as_row, items))  # noqa: S608 - constants
+            for index in _INDEXES:
+                connection.execute(index)
+    except sqlite3.OperationalError as error:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
 
 def packed_items(path: Path) -> Iterator[Item]:
@@ -80,6 +85,14 @@ def packed_items(path: Path) -> Iterator[Item]:
         for row in connection.execute(query):
             file_name, label, split, group, status, reasons, *rest = row
             yield Item(file_name, label, split, group, status, json.loads(reasons), *rest)
+
+
+def names_of(path: Path, positions: Sequence[int]) -> list[str]:
+    """Return the file names of packed items, in the order of `positions`. Raises KeyError for one that items.db at `path` does not know."""
+    query = f"SELECT position, file_name FROM items WHERE position IN ({', '.join('?' * len(positions))})"  # noqa: S608 - constants
+    with _opened(path) as connection:
+        names: dict[int, str] = dict(connection.execute(query, tuple(positions)).fetchall())
+    return [names[position] for position in positions]
 
 
 def page_of_items(

@@ -7,16 +7,22 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from models.config import JobSpec
+from models.config import AUTO, JobSpec
 from models.errors import ConfigError
+from models.search import require_optuna
 from worker.database import Dataset, Event, Job, db_now, new_id, now, read, write
-from worker.errors import ConflictError, GoneError, NotFoundError, QueueFullError
-from worker.lease import ACTIVE, TERMINAL, add_status, send
+from worker.errors import ConflictError, NotFoundError, QueueFullError
+from worker.judgement import settle
+from worker.lease import add_status, send
 from worker.pages import Page, rfc3339
+from worker.ready import lock_ready_dataset
 from worker.registry import BaseModel, find_base_model
 from worker.settings import get_settings
+from worker.states import ACTIVE, TERMINAL
+from worker.transfer_checks import check_transfer
 
-INTERNAL = "ingest"  # reading an archive is a job like any other, but shown as its dataset's progress
+INGEST, GENERATE = "ingest", "generate"
+INTERNAL = (INGEST, GENERATE)  # making a dataset is a job like any other, but shown as its dataset's progress
 NO_PROGRESS = {"phase": "queued", "epoch": 0, "epochs": None, "step": 0, "steps": None, "fraction": 0.0, "eta_seconds": None}
 
 
@@ -27,6 +33,15 @@ class _Change:
     verb: str
     code: str
     targets: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A job that can be queued."""
+
+    dataset: Dataset
+    spec: JobSpec  # with its type
+    base_model_id: str | None  # a model of ours that it builds on
 
 
 _CANCEL = _Change(
@@ -43,23 +58,31 @@ def create_job(spec: JobSpec) -> dict[str, Any]:
     together), QueueFullError.
     """
     with write() as session:
-        dataset = _ready_dataset(session, spec.dataset)
-        base = find_base_model(session, spec.base_model) if spec.base_model else None
-        spec = spec.model_copy(update={"type": _job_type(spec, dataset.modality)})
-        _check_transfer(spec, base)
-        _check_capacity(session)
+        found = check_job(session, spec)
         job = enqueue(
             session,
-            type=str(spec.type),
+            type=str(found.spec.type),
             queue="train",
-            dataset_id=dataset.id,
-            spec=spec.model_dump(mode="json"),
-            base_model_id=base.model_id if base else None,
+            dataset_id=found.dataset.id,
+            spec=found.spec.model_dump(mode="json"),
+            base_model_id=found.base_model_id,
             name=spec.name,
             alias=spec.alias,
             meta=dict(spec.metadata),
         )
         return as_json(job)
+
+
+def check_job(session: Session, spec: JobSpec) -> Checked:
+    """Return what a job of `spec` would begin with. Raises what `create_job` raises; writes nothing."""
+    dataset = lock_ready_dataset(session, spec.dataset)
+    spec = spec.model_copy(update={"type": _job_type(spec, dataset.modality)})
+    base = _base_of(session, spec)
+    check_transfer(spec, base)
+    if spec.search is not None:
+        require_optuna()
+    check_capacity(session)
+    return Checked(dataset, spec, base.model_id if base else None)
 
 
 def enqueue(session: Session, *, type: str, queue: str, dataset_id: str, spec: dict[str, Any], **columns: Any) -> Job:  # noqa: A002 - the column's name
@@ -79,7 +102,7 @@ def enqueue(session: Session, *, type: str, queue: str, dataset_id: str, spec: d
 def get_job(job_id: str) -> dict[str, Any]:
     """Return one job as JSON. Raises NotFoundError."""
     with read() as session:
-        return as_json(_find(session, job_id))
+        return as_json(_find(session, job_id), _controls_of(session, [job_id]))
 
 
 def list_jobs(
@@ -88,10 +111,11 @@ def list_jobs(
     after: str | None = None,
     status: str | None = None,
     type: str | None = None,  # noqa: A002 - the field's name
+    control_of: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Page:
-    """Return jobs, newest first; `after` is the last id of the page before."""
-    where: list[ColumnElement[bool]] = [Job.type != INTERNAL]
+    """Return jobs, newest first; `after` is the last id of the page before. Controls are listed only for the job that they belong to."""
+    where: list[ColumnElement[bool]] = [Job.type.not_in(INTERNAL), Job.control_of == control_of]
     if after:
         where.append(Job.id < after)
     if status:
@@ -101,7 +125,8 @@ def list_jobs(
     where += [Job.meta[key].as_string() == value for key, value in (metadata or {}).items()]
     with read() as session:
         rows = session.scalars(select(Job).where(*where).order_by(Job.id.desc()).limit(limit + 1)).all()
-    return Page([as_json(job) for job in rows[:limit]], len(rows) > limit)
+        controls = _controls_of(session, [job.id for job in rows])
+    return Page([as_json(job, controls) for job in rows[:limit]], len(rows) > limit)
 
 
 def cancel_job(job_id: str) -> dict[str, Any]:
@@ -142,8 +167,8 @@ def count_by_state() -> tuple[dict[str, int], float]:
     return dict(counts), float(oldest or 0.0)
 
 
-def as_json(job: Job) -> dict[str, Any]:
-    """Return a job with the fields of api.md; `auto` values as resolved once it has started."""
+def as_json(job: Job, controls: Sequence[Job] = ()) -> dict[str, Any]:
+    """Return a job with the fields of the API; `auto` values as resolved once it has started. Of `controls`, those of the job count."""
     spec = job.resolved or job.spec
     return {
         "id": job.id,
@@ -151,14 +176,19 @@ def as_json(job: Job) -> dict[str, Any]:
         "type": job.type,
         "status": job.state,
         "dataset": job.dataset_id,
-        "base_model": job.spec.get("base_model"),
-        **{part: spec.get(part) for part in ("transfer", "hyperparameters", "features", "augmentation", "seed")},
+        "base_model": spec.get("base_model"),
+        **{part: spec.get(part, {}) for part in ("transfer", "hyperparameters", "features", "augmentation", "evaluation", "seed")},
+        "search": spec.get("search"),
         "progress": job.progress,
         "metrics": job.metrics,
         "model": job.model_id,
+        "result": job.result,
         "attempt": job.token,
         "worker": job.owner,
         "error": job.error,
+        "control": job.control,
+        "control_of": job.control_of,
+        "controls": [{"name": row.control, "job": row.id, "status": row.state} for row in controls if row.control_of == job.id],
         **{moment: rfc3339(getattr(job, moment)) for moment in ("created_at", "started_at", "finished_at")},
         "name": job.name,
         "alias": job.alias,
@@ -178,31 +208,21 @@ def _change(job_id: str, change: _Change) -> dict[str, Any]:
         if target == "queued":
             send(session, job_id, job.queue)
         session.flush()
+        settle(session, job_id)
         session.refresh(job)
-        return as_json(job)
+        return as_json(job, _controls_of(session, [job_id]))
+
+
+def _controls_of(session: Session, ids: Sequence[str]) -> Sequence[Job]:
+    return session.scalars(select(Job).where(Job.control_of.in_(ids)).order_by(Job.id)).all()
 
 
 def _find(session: Session, job_id: str, *, lock: bool = False) -> Job:
-    query = select(Job).where(Job.id == job_id, Job.type != INTERNAL)
+    query = select(Job).where(Job.id == job_id, Job.type.not_in(INTERNAL))
     job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
         raise NotFoundError(f"there is no job {job_id!r}", code="job_not_found")
     return job
-
-
-def _ready_dataset(session: Session, dataset_id: str) -> Dataset:
-    # FOR SHARE on Postgres: a deletion that commits between this check and our commit would leave a job without its data.
-    dataset = session.scalar(select(Dataset).where(Dataset.id == dataset_id).with_for_update(read=True))
-    if dataset is None:
-        raise NotFoundError(f"there is no dataset {dataset_id!r}", code="dataset_not_found", param="dataset")
-    if dataset.status == "deleted":
-        raise GoneError(f"dataset {dataset_id} has been deleted", code="dataset_deleted", param="dataset")
-    if dataset.status != "ready":
-        raise ConflictError(
-            f"dataset {dataset_id} is {dataset.status}, a job needs a ready one", code="dataset_not_ready", param="dataset",
-            hint=f"GET /datasets/{dataset_id} tells when it is ready, or why it failed",
-        )  # fmt: skip
-    return dataset
 
 
 def _job_type(spec: JobSpec, modality: str | None) -> str:
@@ -214,29 +234,17 @@ def _job_type(spec: JobSpec, modality: str | None) -> str:
     return spec.type or natural
 
 
-def _check_transfer(spec: JobSpec, base: BaseModel | None) -> None:
-    """Refuse at once what the trainer would refuse later."""
-    transfer = spec.transfer
-    # Whoever names a layer to stop at wants a part, in mode auto too.
-    carries = transfer.mode in ("full", "partial") or (transfer.mode == "auto" and transfer.until is not None)
-    if carries and (base is None or not base.has_weights):
-        raise ConfigError(
-            f"transfer.mode {transfer.mode} carries layers over, but base_model names no trained network", param="transfer.mode",
-            hint="name a model of yours or a timm model as base_model, or use mode none",
-        )  # fmt: skip
-    if transfer.freeze == "shared" and (transfer.mode == "none" or base is None or not base.has_weights):
-        raise ConfigError("transfer.freeze shared needs layers that are carried over", param="transfer.freeze")
-    if transfer.until is None:
-        return
-    if transfer.mode not in ("partial", "auto"):
-        raise ConfigError("transfer.until belongs to mode partial or auto", param="transfer.until")
-    if base is not None and base.layers and transfer.until not in base.layers:
-        raise ConfigError(f"{spec.base_model} has no layer {transfer.until!r}; it has {', '.join(base.layers)}", param="transfer.until")
+def _base_of(session: Session, spec: JobSpec) -> BaseModel | None:
+    """Return what the job builds on, to begin with; nothing where the choice is open and weights are not wanted."""
+    random = spec.base_model == AUTO and (spec.type == "pretrain" or spec.transfer.mode == "none")
+    return None if spec.base_model is None or random else find_base_model(session, spec.base_model)
 
 
-def _check_capacity(session: Session) -> None:
+def check_capacity(session: Session) -> None:
+    """Raise QueueFullError where as many jobs wait as the service keeps."""
     limit = get_settings().max_queued_jobs
-    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")) or 0
+    # Controls let others go first, so they take nobody's place.
+    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", Job.control_of.is_(None))) or 0
     if queued >= limit:
         raise QueueFullError(f"{queued} jobs are queued; the limit is {limit}", retry_after=30)
 

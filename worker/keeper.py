@@ -1,4 +1,4 @@
-"""The janitor and the relay: one thread in every API process and worker, so that some keeper lives while anything does.
+"""The janitor and the relay, and the collector beside them: in every API process and worker, so that some keeper lives while anything does.
 
 Its work is idempotent, so two keepers at once do no harm; on one host a file lock lets one of them do it all.
 """
@@ -16,14 +16,20 @@ import structlog
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
+from models.errors import SynesthesiaError
+from worker.collector import Collector
 from worker.database import Job, Outbox, db_now, read, write
-from worker.lease import ACTIVE, TERMINAL, requeue, send
+from worker.judgement import settle
+from worker.kept_embeddings import KeptEmbeddings
+from worker.lease import requeue, send
 from worker.logs import configure_logging
 from worker.processes import HostLock, die_with_parent, owner_lock
 from worker.queue import BROKER_ERRORS, relay, waiting_messages
 from worker.settings import Settings, get_settings, host_name
+from worker.states import ACTIVE, TERMINAL
 
 _RELAY_SECONDS = 0.25  # a queued job waits this long for its message at most
+_COLLECT_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0  # after a failure, so that a broker that is down costs no processor
 _BATCH = 200  # rows one sweep deals with at most
 _FOLDER_SECONDS = 600.0  # a failed job's log stays so long
@@ -38,25 +44,40 @@ class Keeper:
         self._settings = settings
         self._lock = HostLock(settings.lock_dir, "keeper")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        # Two threads: a storage that is slow or does not answer must not keep messages waiting.
+        works = {"keeper": self._run, "collector": self._collect}
+        self._threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()]
+        self._leading = False
         self._next_sweep = 0.0
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end, and wait for it."""
+        """Ask the threads to end, and wait for them."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         self._lock.release()
 
     def _run(self) -> None:
-        leading = False
         pause = 0.0
         while not self._stop.wait(max(_RELAY_SECONDS, pause)):
-            leading = leading or self._lock.acquire()
-            pause = self._round() if leading else 1.0
+            self._leading = self._leading or self._lock.acquire()
+            pause = self._round() if self._leading else 1.0
+
+    def _collect(self) -> None:
+        collector = Collector(self._settings)
+        while not self._stop.wait(_COLLECT_SECONDS):
+            try:
+                if self._leading:
+                    collector.sweep()
+            except (SynesthesiaError, DBAPIError) as error:
+                _log.warning("nothing_collected", error=str(error)[:200])
+            except Exception:  # noqa: BLE001 - the border of a task: recorded
+                _log.exception("collector_failed")
 
     def _round(self) -> float:
         """Do what is due; return seconds to pause beyond the usual."""
@@ -95,7 +116,9 @@ def sweep(settings: Settings) -> None:
             if requeue(session, job, f"{job.owner} is gone; the job goes on from its checkpoint"):
                 _log.warning("job_reclaimed", job_id=job.id, owner=job.owner, token=job.token)
                 owner_lock(settings.lock_dir, job.owner or "").remove()
+            settle(session, job.id)
     _clear_folders(settings)
+    KeptEmbeddings(settings.embeddings_dir).sweep()
     _send_again(settings)
 
 

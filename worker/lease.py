@@ -5,21 +5,20 @@
       │              │ └─ pausing → paused → queued
       └──release─────┘   lease lost, host lost, drain: the same job goes on from its checkpoint
 
-Every write names the fencing token that the claim gave; a stale owner changes no row (reliability.md C26). `token` counts starts
+Every write names the fencing token that the claim gave; a stale owner, asleep beyond its lease, changes no row. `token` counts starts
 and is the `attempt` that people see; `failures` counts the starts that speak against the job itself.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from worker.database import Event, Job, Outbox, db_now, now, read, write
 from worker.settings import get_settings
+from worker.states import ACTIVE
 
-ACTIVE = ("running", "pausing", "cancelling")  # states that have an owner
-TERMINAL = ("succeeded", "failed", "cancelled")
 Directive = Literal["run", "pause", "cancel", "lost"]
 _DIRECTIVES: dict[str, Directive] = {"running": "run", "pausing": "pause", "cancelling": "cancel"}
 
@@ -48,12 +47,12 @@ def send(session: Session, job_id: str, queue: str) -> None:
 
 
 def claim(job_id: str, owner: str) -> Claim | None:
-    """Take a queued job whose time has come. None when there is nothing to take: a duplicate or late message."""
+    """Take a queued job whose time has come. None when there is nothing to take: a duplicate or late message, or a control put off."""
     due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
     with write() as session:
         job = session.scalar(
             update(Job)
-            .where(Job.id == job_id, Job.state == "queued", due)
+            .where(Job.id == job_id, Job.state == "queued", due, not_(put_off()))
             .values(
                 state="running",
                 token=Job.token + 1,
@@ -65,14 +64,23 @@ def claim(job_id: str, owner: str) -> Claim | None:
             .returning(Job)
         )
         if job is None:
+            # Its message is used up: the keeper sends another one, which waits in the outbox until nobody else does.
+            session.execute(update(Job).where(Job.id == job_id, put_off()).values(published_at=None))
             return None
         add_status(session, job_id, "running", f"start {job.token} on {owner}", attempt=job.token)
         return Claim(job, job.token)
 
 
-def renew(job_id: str, token: int, progress: dict[str, Any] | None = None) -> Directive:
-    """Extend the lease, store progress, and learn what is wanted; "lost" means: stop at once and write nothing more."""
-    values: dict[str, Any] = {"lease_until": db_now() + get_settings().lease_seconds}
+def put_off() -> ColumnElement[bool]:
+    """Return the condition that a job is a control which lets others go first: an ordinary job of its queue waits."""
+    other = aliased(Job)
+    waits = exists().where(other.queue == Job.queue, other.state == "queued", other.control_of.is_(None)).correlate(Job)
+    return and_(Job.state == "queued", Job.control_of.is_not(None), waits)
+
+
+def renew(job_id: str, token: int, progress: dict[str, Any] | None = None, **columns: Any) -> Directive:
+    """Extend the lease, store progress and columns, and learn what is wanted; "lost" means: stop at once and write nothing more."""
+    values: dict[str, Any] = {"lease_until": db_now() + get_settings().lease_seconds, **columns}
     if progress is not None:
         values["progress"] = progress
     with write() as session:
@@ -83,12 +91,16 @@ def renew(job_id: str, token: int, progress: dict[str, Any] | None = None) -> Di
 def record(job_id: str, token: int, events: list[dict[str, Any]], **columns: Any) -> bool:
     """Store events (keyword arguments of `add_event`) and columns of the job; False when the token is stale, and nothing is stored."""
     with write() as session:
-        owned = session.scalar(update(Job).where(*_owned(job_id, token)).values(id=Job.id, **columns).returning(Job.id))
-        if owned is None:
+        if not hold(session, job_id, token, **columns):
             return False
         for event in events:
             add_event(session, job_id, **event)
         return True
+
+
+def hold(session: Session, job_id: str, token: int, **columns: Any) -> bool:
+    """Write columns of the job in the caller's transaction. False when the token is stale: the caller must write nothing more."""
+    return session.scalar(update(Job).where(*_owned(job_id, token)).values(id=Job.id, **columns).returning(Job.id)) is not None
 
 
 def furthest_checkpoint(job_id: str) -> int:

@@ -6,10 +6,11 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, not_, select, update
 
 from worker.celery_app import RUN_TASK, create_celery
 from worker.database import Job, Outbox, db_now, read, write
+from worker.lease import put_off
 from worker.settings import get_settings
 
 _BATCH = 100
@@ -26,13 +27,14 @@ def _celery() -> Celery:
 
 
 def relay() -> int:
-    """Publish what waits in the outbox, oldest first, and return how many messages went out.
+    """Publish what waits in the outbox, oldest first, and return how many messages went out. Controls let other jobs go first.
 
     A row is deleted after its message was sent: a crash between the two sends it twice, and the second is a no-op at the claim.
     Raises one of BROKER_ERRORS when the broker does not take a message; what was not sent stays.
     """
     with read() as session:
-        waiting = session.execute(select(Outbox.id, Outbox.job_id, Outbox.queue).order_by(Outbox.id).limit(_BATCH)).all()
+        rows = select(Outbox.id, Outbox.job_id, Outbox.queue).outerjoin(Job, Job.id == Outbox.job_id)
+        waiting = session.execute(rows.where(not_(put_off())).order_by(Outbox.id).limit(_BATCH)).all()
     sent: list[tuple[int, str]] = []
     try:
         for outbox_id, job_id, queue in waiting:

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
+from models import bundled
 from models.catalog import architectures
-from models.config import ModelManifest
+from models.config import AUTO, ModelManifest
 from models.engine import Engine
 from models.errors import ArtifactError
 from models.manifest import read_evaluation
-from worker.database import Alias, Job, Model, db_now, new_id, now, read, write
-from worker.errors import ConflictError, GoneError, NotFoundError
-from worker.lease import ACTIVE
+from worker.aliases import aliases_of, resolve
+from worker.database import Job, Model, db_now, new_id, now, read, write
+from worker.errors import ConflictError, NotFoundError
 from worker.pages import Page, rfc3339
 from worker.settings import get_settings
+from worker.states import ACTIVE
 from worker.storage import get_storage, new_scratch
 
-DEFAULT_ALIAS = "default"
 ARTIFACT_FILES = ("model.safetensors", "model.json", "model.onnx", "MODEL_CARD.md", "evaluation.json")
 _TIMM = "timm/"
 _MAX_IMPORT_BYTES = 2**30
@@ -41,13 +42,19 @@ class BaseModel:
 
 
 def find_base_model(session: Session, name: str) -> BaseModel:
-    """Resolve a model id, an alias, an architecture or timm/<name>. Raises NotFoundError, GoneError."""
+    """Resolve a model id, an alias, bundled, auto (which begins with bundled), an architecture or timm/<name>.
+
+    Raises NotFoundError, GoneError.
+    """
+    if name in (AUTO, bundled.NAME):
+        described = bundled.bundled_backbone()
+        return BaseModel(name, None, described.network.architecture, has_weights=True, layers=tuple(described.layers))
     if name in architectures():
         return BaseModel(name, None, name, has_weights=False, layers=tuple(architectures()[name]))
     if name.startswith(_TIMM):
         return BaseModel(name, None, name, has_weights=True, layers=())
     try:
-        model = _resolve(session, name)
+        model = resolve(session, name)
     except NotFoundError as error:
         raise NotFoundError(
             f"base_model {name!r} is no model, alias or architecture", code="base_model_not_found", param="base_model",
@@ -60,8 +67,8 @@ def find_base_model(session: Session, name: str) -> BaseModel:
 def get_model(name: str) -> dict[str, Any]:
     """Return one model by id or alias as JSON. Raises NotFoundError, GoneError."""
     with read() as session:
-        model = _resolve(session, name)
-        return as_json(model, _aliases_of(session, [model.id]).get(model.id, []))
+        model = resolve(session, name)
+        return as_json(model, aliases_of(session, [model.id]).get(model.id, []))
 
 
 def list_models(*, limit: int = 20, after: str | None = None, modality: str | None = None, name: str | None = None) -> Page:
@@ -72,28 +79,28 @@ def list_models(*, limit: int = 20, after: str | None = None, modality: str | No
     where += [Model.name == name] if name else []
     with read() as session:
         rows = session.scalars(select(Model).where(*where).order_by(Model.id.desc()).limit(limit + 1)).all()
-        aliases = _aliases_of(session, [model.id for model in rows])
+        aliases = aliases_of(session, [model.id for model in rows])
     return Page([as_json(model, aliases.get(model.id, [])) for model in rows[:limit]], len(rows) > limit)
 
 
 def get_evaluation(name: str) -> dict[str, Any]:
     """Return a model's evaluation. Raises NotFoundError, GoneError."""
     with read() as session:
-        model = _resolve(session, name)
+        model = resolve(session, name)
         return {"object": "evaluation", "model": model.id, **model.evaluation}
 
 
 def model_directory(name: str) -> tuple[str, Path]:
     """Return a model's id and the local folder of its artifact, fetched if need be. Raises NotFoundError, GoneError, ArtifactError."""
     with read() as session:
-        model = _resolve(session, name)
+        model = resolve(session, name)
     return model.id, get_storage().fetch_directory(model.blob)
 
 
 def resolve_id(name: str) -> str:
     """Return the id behind an id or alias: one indexed read. Raises NotFoundError, GoneError."""
     with read() as session:
-        return _resolve(session, name).id
+        return resolve(session, name).id
 
 
 def add_model(
@@ -116,64 +123,20 @@ def add_model(
     return model
 
 
-def point_alias(session: Session, name: str, model_id: str) -> None:
-    """Let alias `name` point at a model, in the caller's transaction."""
-    moved = session.execute(
-        update(Alias).where(Alias.name == name).values(model_id=model_id, updated_at=db_now()).returning(Alias.name)
-    ).first()
-    if moved is None:
-        session.add(Alias(name=name, model_id=model_id, updated_at=now(session)))
-        session.flush()
-
-
-def take_default(session: Session, model_id: str) -> None:
-    """Let the alias `default` point at a model, unless it already points somewhere."""
-    if session.get(Alias, DEFAULT_ALIAS) is None:
-        point_alias(session, DEFAULT_ALIAS, model_id)
-
-
-def set_alias(name: str, model: str) -> dict[str, Any]:
-    """Move an alias; moving it back is the rollback. Raises NotFoundError, GoneError."""
-    with write() as session:
-        target = _resolve(session, model)
-        point_alias(session, name, target.id)
-    return get_alias(name)
-
-
-def get_alias(name: str) -> dict[str, Any]:
-    """Return one alias. Raises NotFoundError."""
-    with read() as session:
-        alias = session.get(Alias, name)
-        if alias is None:
-            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
-        return _alias_json(alias)
-
-
-def list_aliases() -> list[dict[str, Any]]:
-    """Return all aliases by name."""
-    with read() as session:
-        return [_alias_json(alias) for alias in session.scalars(select(Alias).order_by(Alias.name)).all()]
-
-
-def delete_alias(name: str) -> None:
-    """Remove an alias; its model stays. Raises NotFoundError."""
-    with write() as session:
-        if session.scalar(delete(Alias).where(Alias.name == name).returning(Alias.name)) is None:
-            raise NotFoundError(f"there is no alias {name!r}", code="alias_not_found")
-
-
 def delete_model(name: str) -> None:
     """Delete a model and its artifact. Raises NotFoundError, GoneError, ConflictError while an alias or an unfinished job needs it."""
     with write() as session:
-        model = _resolve(session, name)
-        aliases = _aliases_of(session, [model.id]).get(model.id)
+        model = resolve(session, name)
+        aliases = aliases_of(session, [model.id]).get(model.id)
         if aliases:
             raise ConflictError(
                 f"model {model.id} is what alias {aliases[0]!r} points at", code="model_in_use", hint="move or delete the alias first"
             )
-        users = session.scalars(select(Job.id).where(Job.base_model_id == model.id, Job.state.in_(("queued", "paused", *ACTIVE)))).all()
+        needs = or_(Job.base_model_id == model.id, and_(Job.control_of.is_not(None), Job.control_of == model.job_id))
+        users = session.scalars(select(Job.id).where(needs, Job.state.in_(("queued", "paused", *ACTIVE)))).all()
         if users:
-            raise ConflictError(f"job {users[0]} builds on model {model.id}", code="model_in_use")
+            message = f"job {users[0]} builds on model {model.id}, or is compared with it"
+            raise ConflictError(message, code="model_in_use", hint="wait for the job's end, or cancel it")
         session.execute(update(Model).where(Model.id == model.id).values(deleted_at=db_now()))
     get_storage().delete(model.blob)
 
@@ -197,7 +160,9 @@ def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
 
 def list_backbones() -> list[dict[str, Any]]:
     """Return what `base_model` accepts: architectures, timm weights at hand, own image models; each with its layers in order."""
-    found = [_backbone_json(name, "architecture", layers) for name, layers in architectures().items()]
+    described = bundled.bundled_backbone()
+    found = [_backbone_json(bundled.NAME, "bundled", described.layers, described.network.architecture)]
+    found += [_backbone_json(name, "architecture", layers) for name, layers in architectures().items()]
     folder = get_settings().timm_dir
     if folder is not None and folder.is_dir():
         found += [_backbone_json(_TIMM + path.stem, "timm", {}) for path in sorted(folder.glob("*.safetensors"))]
@@ -209,7 +174,7 @@ def list_backbones() -> list[dict[str, Any]]:
 
 
 def as_json(model: Model, aliases: Sequence[str]) -> dict[str, Any]:
-    """Return a model with the fields of api.md."""
+    """Return a model with the fields of the contract (openapi.json)."""
     manifest = model.manifest
     network = manifest["network"]
     return {
@@ -235,29 +200,6 @@ def as_json(model: Model, aliases: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _resolve(session: Session, name: str) -> Model:
-    alias = session.get(Alias, name)
-    model = session.get(Model, alias.model_id if alias else name)
-    if model is None:
-        if name == DEFAULT_ALIAS:
-            raise NotFoundError(
-                "there is no model to predict with yet",
-                code="no_default_model",
-                hint="a fine-tune that succeeds becomes the alias 'default'",
-            )
-        raise NotFoundError(f"there is no model or alias {name!r}", code="model_not_found")
-    if model.deleted_at is not None:
-        raise GoneError(f"model {model.id} has been deleted", code="model_deleted")
-    return model
-
-
-def _aliases_of(session: Session, ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for alias in session.scalars(select(Alias).where(Alias.model_id.in_(ids)).order_by(Alias.name)):
-        found.setdefault(alias.model_id, []).append(alias.name)
-    return found
-
-
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the artifact's files, and nothing else, into `folder`."""
     try:
@@ -281,7 +223,3 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _backbone_json(name: str, kind: str, layers: dict[str, int], architecture: str | None = None) -> dict[str, Any]:
     listed = [{"name": layer, "parameters": count} for layer, count in layers.items()]
     return {"id": name, "object": "backbone", "kind": kind, "architecture": architecture or name, "layers": listed}
-
-
-def _alias_json(alias: Alias) -> dict[str, Any]:
-    return {"name": alias.name, "object": "alias", "model": alias.model_id, "updated_at": rfc3339(alias.updated_at)}

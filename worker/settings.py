@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     timm_dir: Path | None = Field(None, description="a folder of <name>.safetensors, looked up before the hub")
     threads: int | None = Field(None, description="CPU threads of a trainer; default: all cores")
 
-    # Limits of what is accepted, shown at GET /limits (reliability.md 4.2).
+    # Limits of what is accepted, shown at GET /limits. Each bounds what one request can cost in memory, disk or time.
     max_json_bytes: int = 256 * 1024
     max_sound_bytes: int = 25 * MIB
     max_sound_seconds: float = 60.0
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     max_expanded_bytes: int = 4 * GIB
     max_member_bytes: int = 64 * MIB
     max_members: int = 100_000
+    max_generated_items: int = Field(1_000_000, description="pictures that one request may have drawn")
     max_archive_ratio: float = Field(200.0, description="expanded : stored, judged after the first 16 MiB")
     max_queued_jobs: int = 10_000
     body_seconds: float = Field(10.0, description="a request body may take this long, plus its size at 50 kB/s")
@@ -55,7 +56,7 @@ class Settings(BaseSettings):
     stored_sample_rate: int = Field(16000, description="Hz of packed sounds")
     stored_image_side: int = Field(128, description="packed pictures are scaled down to this shorter side, never up")
 
-    # The state machine (reliability.md 1.2). Tests shorten these.
+    # How jobs are kept alive. Tests shorten these.
     lease_seconds: float = 60.0
     heartbeat_seconds: float = 2.0
     janitor_seconds: float = 2.0
@@ -63,8 +64,10 @@ class Settings(BaseSettings):
     max_failures: int = 3
     stall_seconds: float = Field(600.0, description="a trainer without a step for this long is ended")
     stop_grace_seconds: float = Field(20.0, description="between SIGTERM and SIGKILL of a trainer")
+    finish_seconds: float = Field(300.0, description="for evaluation and export, from when a cancelled trainer could have been killed")
     checkpoint_seconds: float = Field(10.0, description="longest stretch of training that a kill can cost")
-    job_seconds: float = Field(6 * 3600.0, description="longest run of one job")
+    job_seconds: float = Field(6 * 3600.0, description="longest work on one job, all its starts together; waiting and pauses don't count")
+    stray_seconds: float = Field(3600.0, description="files that nothing names stay so long, and archives that could not be read")
     idempotency_seconds: float = 24 * 3600.0
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -90,6 +93,11 @@ class Settings(BaseSettings):
     def scratch_dir(self) -> Path:
         """Local folder for uploads on their way, checkpoints and fetched copies; on the data directory's disk."""
         return self.data_dir.absolute() / "scratch"
+
+    @property
+    def embeddings_dir(self) -> Path:
+        """Local folder of vectors that rankings have computed; bounded, and all of it can be computed again."""
+        return self.scratch_dir / "embeddings"
 
     @property
     def lock_dir(self) -> Path:

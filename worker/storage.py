@@ -10,7 +10,8 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -18,9 +19,9 @@ from models.errors import UnavailableError
 from worker.errors import DependencyError, StorageFullError
 from worker.settings import Settings, get_settings
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files, of the process or the file system
 _MAX_KEY = 200  # what the columns that hold references take
-_ASIDE = ".aside-"  # names below the root that are being written or deleted
+ASIDE = ".aside-"  # names below a root that are being written or deleted
 
 
 class Storage(Protocol):
@@ -40,6 +41,15 @@ class Storage(Protocol):
 
     def delete(self, blob: str) -> None:
         """Remove a blob; one that is not there is fine."""
+
+    def keys(self, folder: str) -> list[str]:
+        """Return the keys that lie directly below `folder`, halves of blobs among them."""
+
+    def age(self, blob: str) -> float:
+        """Return for how many seconds nothing has been written to a blob or the half of one; 0 where there is neither."""
+
+    def sweep(self, *, interrupted: float, unused: float) -> None:
+        """Remove what interrupted writes left `interrupted` seconds ago, and local copies that nobody fetched for `unused` seconds."""
 
 
 class LocalStorage:
@@ -72,13 +82,28 @@ class LocalStorage:
     def delete(self, blob: str) -> None:
         """See Storage.delete. Renamed first, so that a crash leaves no half of a blob under its name."""
         target = self._root / checked_key(blob)
-        aside = self._root / f"{_ASIDE}{os.urandom(8).hex()}"
+        aside = self._root / f"{ASIDE}{os.urandom(8).hex()}"
         with storage_errors(blob):
             try:
                 target.rename(aside)
             except FileNotFoundError:
                 return
             _remove(aside)
+
+    def keys(self, folder: str) -> list[str]:
+        """See Storage.keys."""
+        with storage_errors(folder):
+            return [f"{folder}/{path.name}" for path in (self._root / folder).glob("*")]
+
+    def age(self, blob: str) -> float:
+        """See Storage.age."""
+        with storage_errors(blob):
+            return age_of(self._root / checked_key(blob))
+
+    def sweep(self, *, interrupted: float, unused: float) -> None:  # noqa: ARG002 - what is fetched is the blob itself
+        """See Storage.sweep."""
+        with storage_errors("its folder"):
+            remove_old(self._root.glob(f"{ASIDE}*"), interrupted)
 
     def _existing(self, blob: str) -> Path:
         path = self._root / checked_key(blob)
@@ -92,12 +117,13 @@ class LocalStorage:
         target.parent.mkdir(parents=True, exist_ok=True)
         moved = source
         if source.stat().st_dev != target.parent.stat().st_dev:
-            moved = self._root / f"{_ASIDE}{os.urandom(8).hex()}"
+            moved = self._root / f"{ASIDE}{os.urandom(8).hex()}"
             try:
                 copy(moved)
             except OSError:
                 _remove(moved)
                 raise
+        os.utime(moved)  # the age of a blob counts from here
         make_durable(moved)
         if target.is_dir():  # an earlier start published the same key and died before its row was written
             shutil.rmtree(target)
@@ -111,11 +137,14 @@ class LocalStorage:
 def checked_key(key: str) -> str:
     """Return `key`. Raises ValueError unless it is a plain relative path: keys are made by this program, never by a client."""
     parts = key.split("/")
-    if len(key) > _MAX_KEY or PurePosixPath(key).is_absolute() or any(part in ("", ".", "..") or part.startswith(_ASIDE) for part in parts):
+    if len(key) > _MAX_KEY or PurePosixPath(key).is_absolute() or any(part in ("", ".", "..") or part.startswith(ASIDE) for part in parts):
         raise ValueError(f"{key[:_MAX_KEY]!r} is no key of a blob")
     if not all(character.isascii() and (character.isalnum() or character in "-_./") for character in key):
         raise ValueError(f"{key!r} has characters that a key may not have")
     return key
+
+
+LOST_CODES = ("blob_missing", "blob_damaged")  # of DependencyErrors that mean one blob, and not the storage
 
 
 def blob_missing(blob: str) -> DependencyError:
@@ -153,6 +182,20 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def age_of(path: Path) -> float:
+    """Return the seconds since a file, or a folder or one of its files, was written; 0 where there is none."""
+    written = [found for found in map(_written_at, (path, *path.glob("*"))) if found is not None]
+    return time.time() - max(written) if written else 0.0
+
+
+def remove_old(paths: Iterable[Path], seconds: float) -> None:
+    """Remove files and folders that nobody has written to for so long. Another process may do the same."""
+    for path in paths:
+        if age_of(path) > seconds:
+            with contextlib.suppress(FileNotFoundError):
+                _remove(path)
+
+
 def new_scratch(prefix: str) -> Path:
     """Return a fresh local folder on the data directory's disk; whoever asked removes it. Raises StorageFullError, DependencyError."""
     folder = get_settings().scratch_dir
@@ -182,6 +225,13 @@ def _build(settings: Settings) -> Storage:
         ) from error
     except ValueError as error:
         raise UnavailableError(f"storage at {scheme}:// is not known", hint="file:// and s3:// are") from error
+
+
+def _written_at(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _remove(path: Path) -> None:

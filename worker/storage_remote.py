@@ -7,17 +7,20 @@ import contextlib
 import hashlib
 import importlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from worker.errors import DependencyError
-from worker.storage import blob_missing, checked_key, make_durable, storage_errors
+from worker.storage import ASIDE, blob_missing, checked_key, make_durable, remove_old, storage_errors
 
 _SEAL = ".seal"
+_APART = "single"  # folder of files that were fetched out of a folder: there, a folder need not be complete
 _SINGLE = ""  # the seal's name for the one file of a file blob
 _Seal = dict[str, dict[str, Any]]
 
@@ -44,7 +47,7 @@ class RemoteStorage:
         """See Storage.fetch_file."""
         local = self._cache / checked_key(blob)
         if local.is_file():
-            return local
+            return _used(local)
         with storage_errors(blob, *self._errors):
             seal = self._read_seal(blob)
             if seal is not None:
@@ -53,20 +56,19 @@ class RemoteStorage:
             seal = self._read_seal(folder) if folder else None
             if seal is None or name not in seal:
                 raise blob_missing(blob)
-            # Not into the folder's own place: there, a folder is complete or absent.
-            return self._fetch_single(blob, seal[name], self._cache / "single" / blob)
+            return self._fetch_single(blob, seal[name], self._cache / _APART / blob)
 
     def fetch_directory(self, blob: str) -> Path:
         """See Storage.fetch_directory."""
         local = self._cache / checked_key(blob)
         if local.is_dir():
-            return local
+            return _used(local)
         with storage_errors(blob, *self._errors):
             seal = self._read_seal(blob)
             if seal is None:
                 raise blob_missing(blob)
             local.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._cache))
+            aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self._cache))
             try:
                 for name, facts in seal.items():
                     self._download(f"{blob}/{name}", facts, aside / name)
@@ -83,10 +85,38 @@ class RemoteStorage:
             for path in (self._path(checked_key(blob)) + _SEAL, self._path(blob)):
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm(path, recursive=True)
-            for copy in (self._cache / blob, self._cache / "single" / blob):
+            for copy in (self._cache / blob, self._cache / _APART / blob):
                 if copy.is_dir():
                     shutil.rmtree(copy, ignore_errors=True)
                 copy.unlink(missing_ok=True)
+
+    def keys(self, folder: str) -> list[str]:
+        """See Storage.keys."""
+        path = self._path(folder)
+        with storage_errors(folder, *self._errors):
+            self._fs.invalidate_cache(path)  # it keeps what it has listed once
+            try:
+                found = self._fs.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
+        names = {str(entry).rstrip("/").rpartition("/")[2].removesuffix(_SEAL) for entry in found}
+        return [f"{folder}/{name}" for name in sorted(names) if name]
+
+    def age(self, blob: str) -> float:
+        """See Storage.age."""
+        path = self._path(checked_key(blob))
+        with storage_errors(blob, *self._errors):
+            self._fs.invalidate_cache(path.rpartition("/")[0])
+            files = [file for start in (path, path + _SEAL) for file in self._fs.find(start)]
+            written = [self._fs.modified(file).timestamp() for file in files]
+        return time.time() - max(written) if written else 0.0
+
+    def sweep(self, *, interrupted: float, unused: float) -> None:
+        """See Storage.sweep. What interrupted writes left on the object store itself are halves, which `keys` lists."""
+        with storage_errors("the fetched copies"):
+            remove_old(self._cache.glob(f"{ASIDE}*"), interrupted)
+            for folder in self._cache.glob("[!.]*"):
+                remove_old(folder.glob("*/*" if folder.name == _APART else "*"), unused)
 
     def _publish(self, files: dict[str, Path], key: str) -> str:
         checked_key(key)
@@ -108,9 +138,9 @@ class RemoteStorage:
 
     def _fetch_single(self, blob: str, facts: dict[str, Any], local: Path) -> Path:
         if local.is_file():
-            return local
+            return _used(local)
         local.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=self._cache))
+        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=self._cache))
         try:
             self._download(blob, facts, aside / "file")
             (aside / "file").replace(local)
@@ -128,6 +158,12 @@ class RemoteStorage:
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{key}"
+
+
+def _used(local: Path) -> Path:
+    """Return a fetched copy, which counts as new from now on. Raises FileNotFoundError where it has just been swept away."""
+    os.utime(local)
+    return local
 
 
 def _sha256(path: Path) -> str:

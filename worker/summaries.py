@@ -8,7 +8,7 @@ from models.config import SPLITS, Modality, Split
 from models.errors import DatasetError
 from models.splits import assign_splits
 from worker.items import Item
-from worker.verdicts import LABEL_CONFLICT, Findings
+from worker.verdicts import LABEL_CONFLICT, NEAR_DUPLICATE, Findings
 
 MIN_LABELS = 2
 FEW_ITEMS = 2
@@ -115,12 +115,18 @@ def _warnings(items: list[Item], packed: list[Item], per_label: dict[str, dict[s
     alike = [label for label in per_label if spellings[label.casefold()] > 1]
     conflicts = sum(LABEL_CONFLICT in item.reasons for item in items)
     shared = _groups_across(packed)
+    alike_across = [later.file_name for later, earlier in findings.near if later.split != earlier.split]
     found = (
         ("label_few_items", few, f"labels with one or two items can't be measured: {_named(few)}"),
         ("label_untrained", untrained, f"labels without training items can't be learnt: {_named(untrained)}"),
         ("labels_alike", alike, f"labels that differ in capital letters only: {_named(alike)}"),
         (LABEL_CONFLICT, conflicts, f"{conflicts} items hold the same as an item of another label; they are kept as suspect"),
         ("split_leak", findings.leaks, f"{findings.leaks} items were declared for two splits; each stays in the one where it came first"),
+        (
+            NEAR_DUPLICATE,
+            alike_across,
+            f"{len(alike_across)} items are nearly the same as one of another split, which flatters the measures: {_named(alike_across)}",
+        ),
         ("group_leak", shared, f"groups in training and in measuring splits, by declaration or for want of groups: {_named(shared)}"),
     )
     return [{"code": code, "message": message} for code, applies, message in found if applies]

@@ -17,9 +17,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from models.errors import SynesthesiaError
 from worker import drain
 from worker.database import Job, write
-from worker.errors import CapacityError
+from worker.errors import CapacityError, DependencyError, StorageFullError
 from worker.inbox import Inbox
+from worker.judgement import settle
 from worker.lease import add_status, claim, close, furthest_checkpoint, renew, requeue
+from worker.previews import publish_preview
 from worker.processes import owner_lock, owner_name
 from worker.reports import RELEASED_EXIT
 from worker.settings import Settings, get_settings
@@ -29,6 +31,8 @@ _TICK_SECONDS = 0.2  # how late a drain, a stall or a lease is noticed at most
 _FINISH = signal.SIGUSR1  # to the trainer: end now, keep the best checkpoint as a model
 _RELEASE = signal.SIGTERM  # to the trainer: write a checkpoint and exit, the job goes on later
 _REASONS = ("", "drain", "pause", "time_limit", "cancel", "stalled", "lost")  # to stop a child, weakest first
+_FINISHING = ("evaluating", "exporting")  # phases in which a trainer makes a model of what it has learnt
+_PASSING = (StorageFullError.code, DependencyError.code)  # failures of a child that say nothing against its job
 _log = structlog.get_logger(__name__)
 
 
@@ -74,6 +78,7 @@ class Supervisor:
         self._resumed_from = furthest_checkpoint(job.id)
         self._asked = ""  # why the child was told to stop, one of _REASONS
         self._kill_at = float("inf")
+        self._drain_at = float("inf")  # when this worker was told to end
 
     def run(self) -> None:
         """Start the child, see it through, write down how it ended."""
@@ -111,13 +116,19 @@ class Supervisor:
             while True:
                 if selector.select(_TICK_SECONDS) and not self._inbox.feed(os.read(child.stdout.fileno(), 65536)):
                     return
+                self._publish_preview()
                 if time.monotonic() >= next_beat:
                     next_beat = time.monotonic() + self._settings.heartbeat_seconds
                     self._beat(child)
                 self._check_clocks(child)
 
+    def _publish_preview(self) -> None:
+        report, self._inbox.preview = self._inbox.preview, None
+        if report is not None:
+            publish_preview(self._job, self._folder, report)
+
     def _beat(self, child: subprocess.Popen[bytes]) -> None:
-        directive = renew(self._job.id, self._job.token, self._inbox.take_progress())
+        directive = renew(self._job.id, self._job.token, self._inbox.take_progress(), ran_seconds=self._ran_seconds())
         if directive == "lost" or self._inbox.lost:
             self._ask(child, "lost", signal.SIGKILL)
         elif directive == "cancel":
@@ -128,13 +139,31 @@ class Supervisor:
     def _check_clocks(self, child: subprocess.Popen[bytes]) -> None:
         now = time.monotonic()
         if drain.requested():
+            self._drain_at = min(self._drain_at, now)
             self._ask(child, "drain", _RELEASE)
         if now - self._inbox.heard_at > self._settings.stall_seconds:
             self._ask(child, "stalled", signal.SIGKILL)
-        if now - self._began > self._settings.job_seconds:
+        if self._ran_seconds() > self._settings.job_seconds:
             self._ask(child, "time_limit", _RELEASE)
-        if now > self._kill_at:
+        if now > max(self._kill_at, self._finish_by()):
             child.kill()
+
+    def _ran_seconds(self) -> float:
+        """Return for how long the job has been worked on.
+
+        A job that is killed or paused again and again must come to its end too, so its starts are added up; what it waits in between
+        is not its doing. Kept by heartbeats, so a start that is lost with its supervisor counts as far as the last of them.
+        """
+        return self._job.ran_seconds + time.monotonic() - self._began
+
+    def _finish_by(self) -> float:
+        """Return until when a child that was asked for its model may evaluate and export it, whatever the grace.
+
+        The grace is for a child that trains. It holds again once this worker is to end: whoever ends it waits no longer than that.
+        """
+        if self._asked != "cancel" or self._inbox.phase not in _FINISHING:
+            return float("-inf")
+        return min(self._kill_at + self._settings.finish_seconds, self._drain_at + self._settings.stop_grace_seconds)
 
     def _ask(self, child: subprocess.Popen[bytes], why: str, how: signal.Signals) -> None:
         """Tell the child to stop, once a reason; only a stronger reason follows a weaker one."""
@@ -155,9 +184,9 @@ class Supervisor:
         if self._inbox.result is not None:
             self._succeed(self._inbox.result)
         elif self._inbox.failure is not None:
-            self._fail(self._inbox.failure)
+            self._judge(self._inbox.failure)
         elif self._asked == "time_limit":
-            self._fail({"code": "time_limit", "message": f"ran longer than {self._settings.job_seconds:.0f} s", "param": None})
+            self._fail({"code": "time_limit", "message": f"was worked on for more than {self._settings.job_seconds:.0f} s", "param": None})
         elif self._asked in ("cancel", "pause", "drain") and (code == RELEASED_EXIT or code < 0):
             self._requeue("stopped as asked; the checkpoint is kept")
         else:
@@ -173,8 +202,18 @@ class Supervisor:
 
     def _refused(self, error: SynesthesiaError) -> None:
         """Deal with what this process could not do for the child: later it may, if only disk, storage or database was short."""
-        judge = self.try_again if isinstance(error, CapacityError) else self._fail
-        judge({"code": error.code, "message": error.message, "param": error.param})
+        failure = {"code": error.code, "message": error.message, "param": error.param}
+        if isinstance(error, CapacityError):
+            self.try_again(failure)
+        else:
+            self._fail(failure)
+
+    def _judge(self, failure: dict[str, Any]) -> None:
+        """Deal with what the child could not do: a disk that was full may have room again soon, and what was uploaded is still there."""
+        if failure["code"] in _PASSING:
+            self.try_again(failure)
+        else:
+            self._fail(failure)
 
     def _fail(self, error: dict[str, Any]) -> None:
         with write() as session:
@@ -187,7 +226,9 @@ class Supervisor:
         with write() as session:
             job = session.get_one(Job, self._job.id, with_for_update=True)
             if job.token == self._job.token:
+                job.ran_seconds = self._ran_seconds()
                 requeue(session, job, reason, delay=delay, counted=counted)
+                settle(session, job.id)  # a control that was to be cancelled has ended so
 
     def _child_died(self, code: int) -> None:
         """The child died by itself. New progress since its start forgives it; three deaths without any end the job."""

@@ -14,7 +14,7 @@ from worker.orders import TrainingOrder
 from worker.processes import die_with_parent
 from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT, Reporter, claim_stdout
 
-_NICENESS = 10  # predictions on the same machine go first
+NICENESS = 10  # predictions on the same machine go first
 
 
 class Wishes:
@@ -45,7 +45,7 @@ def main() -> None:
     report = claim_stdout()
     order = TrainingOrder.model_validate_json(sys.stdin.buffer.read())
     die_with_parent(order.parent_pid)
-    os.nice(_NICENESS)
+    os.nice(NICENESS)
     configure_logging("info")
     sys.exit(_run(order, report, wishes))
 

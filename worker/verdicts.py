@@ -1,13 +1,15 @@
 """What becomes of each file, as it is decoded: accepted, suspect (kept, with a reason) or rejected; and what is packed of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.dataset import PackedDataset, PackedWriter
 from worker.decoding import Decoded
 from worker.items import ITEMS_FILE, Item, packed_items
 from worker.layouts import Placement
+from worker.likeness import Stored, near_duplicates
 
 LABEL_CONFLICT = "label_conflict"
+NEAR_DUPLICATE = "near_duplicate"
 
 
 @dataclass
@@ -18,6 +20,8 @@ class Findings:
     """no picture with a colour has been packed"""
     leaks: int = 0
     """duplicates that had been declared for another split"""
+    near: list[tuple[Item, Item]] = field(default_factory=list)
+    """(later, earlier) items that are nearly the same; only once all splits are settled can one tell whether that leaks"""
 
 
 class Ledger:
@@ -59,6 +63,18 @@ class Ledger:
         """Note a file of which only the metadata knows."""
         reasons = [placement.reason or "missing_from_archive"]
         self.items.append(Item(file_name, placement.label, placement.split, placement.group, "rejected", reasons))
+
+    def compare(self) -> None:
+        """Mark packed items that are nearly the same as an earlier one. They are kept: who takes them for the same may be wrong."""
+        stored = Stored(self._writer.modality, *self._writer.stored(), self._writer.sample_rate)
+        at = {item.position: item for item in self.items if item.position is not None}
+        for later, earlier in near_duplicates(stored):
+            item, twin = at[later], at[earlier]
+            if item.content == twin.content:  # the label conflict has been told
+                continue
+            _suspect(item, NEAR_DUPLICATE)
+            item.duplicate_of = item.duplicate_of or twin.file_name
+            self.findings.near.append((item, twin))
 
     def _is_duplicate(self, item: Item) -> bool:
         """Reject an item that came before under the same label; under another label, who can say which is right: both are suspect."""

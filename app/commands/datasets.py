@@ -1,4 +1,4 @@
-"""`synesthesia datasets`: upload, list, show."""
+"""`synesthesia datasets`: upload, generate, list, show."""
 
 import contextlib
 import tempfile
@@ -14,8 +14,9 @@ from app.commands.options import JsonFlag, Limit, client_of
 from app.commands.output import REFUSED_EXIT, details_of, emit, err, plain, table_of
 from app.commands.progress import bytes_bar, count_bar
 from app.media import folder_files, pack_folder
+from models.formula.generator import GeneratorName
 
-cli = typer.Typer(no_args_is_help=True, help="Upload pictures and sounds, and look at what became of them.")
+cli = typer.Typer(no_args_is_help=True, help="Upload pictures and sounds or have pictures drawn, and look at what became of them.")
 
 _SHOWN_REJECTIONS = 10
 _SUMMARY = (
@@ -51,6 +52,30 @@ def create(
             dataset = client.upload_dataset(archive, on_bytes=on_bytes, name=name, modality=modality, parent=parent)
         if wait:
             dataset = wait_for(client, str(dataset["id"]), quiet=as_json)
+        emit(dataset, as_json=as_json, table=_described(client, dataset))
+    if dataset["status"] == "failed":
+        raise typer.Exit(REFUSED_EXIT)
+
+
+@cli.command()
+def generate(
+    context: typer.Context,
+    labels: Annotated[int, typer.Option(min=2, help="How many kinds of pictures; each is a random formula.")] = 1000,
+    items_per_label: Annotated[int, typer.Option(min=1, help="Pictures of each kind.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same numbers and seed draw the same pictures.")] = 0,
+    generator: Annotated[GeneratorName, typer.Option(help="The family of formulas; mixed: all in turn.")] = "fractals",
+    image_size: Annotated[int, typer.Option(min=16, help="Pixels a side.")] = 32,
+    name: Annotated[str | None, typer.Option(help="Default: generator and numbers.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until every picture has been drawn.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a dataset of pictures drawn by formula: something to learn to see on that needs no files."""
+    with client_of(context) as client:
+        dataset = client.generate_dataset(
+            generator, labels=labels, items_per_label=items_per_label, seed=seed, image_size=image_size, name=name
+        )  # fmt: skip
+        if wait:
+            dataset = wait_for(client, str(dataset["id"]), quiet=as_json, title="draw")
         emit(dataset, as_json=as_json, table=_described(client, dataset))
     if dataset["status"] == "failed":
         raise typer.Exit(REFUSED_EXIT)
@@ -95,9 +120,9 @@ def archive_of(path: Path, *, quiet: bool = False) -> Iterator[Path]:
         yield archive
 
 
-def wait_for(client: Client, dataset_id: str, *, quiet: bool = False) -> Json:
-    """Return the dataset once it is ready or failed, with a bar of files read meanwhile."""
-    with count_bar("read", None, _console(quiet=quiet)) as on_count:
+def wait_for(client: Client, dataset_id: str, *, quiet: bool = False, title: str = "read") -> Json:
+    """Return the dataset once it is ready or failed, with a bar of files read (or pictures drawn) meanwhile."""
+    with count_bar(title, None, _console(quiet=quiet)) as on_count:
 
         def on_change(dataset: Json) -> None:
             progress = dataset.get("progress") or {}

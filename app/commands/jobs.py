@@ -7,17 +7,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group
 
-from app.client import Json
+from app.client import Client, Json
 from app.commands.options import JsonFlag, Limit, client_of
 from app.commands.output import REFUSED_EXIT, details_of, emit, emit_line, plain, table_of
 from app.commands.progress import watch as follow_job
+from app.commands.quotes import described_quote
 
 cli = typer.Typer(no_args_is_help=True, help="Train: start jobs, follow them, end them.")
 
 _Job = Annotated[str, typer.Argument(help="job_…")]
+_CONTROL_COLUMNS = ("name", "job", "status")
 _COLUMNS = ("id", "type", "status", "name", "dataset", "base_model", "model", "created_at")
 _SUMMARY = (
-    "id", "name", "type", "status", "dataset", "base_model", "transfer", "hyperparameters", "features", "augmentation", "seed",
+    "id", "name", "type", "status", "dataset", "base_model", "transfer", "hyperparameters", "features", "augmentation", "search", "seed",
     "progress", "metrics", "model", "alias", "attempt", "created_at", "started_at", "finished_at", "metadata",
 )  # fmt: skip
 
@@ -31,10 +33,13 @@ _Until = Annotated[_Text, typer.Option(help="The last layer carried over (partia
 _Freeze = Annotated[_Text, typer.Option(help="none or shared: whether carried layers may move.")]
 _Rate = Annotated[float | None, typer.Option(help="Peak of the schedule.")]
 _Optimizer = Annotated[_Text, typer.Option(help="adamw, adam, sgd, gd, adagrad or rmsprop.")]
+_Controls = Annotated[_Text, typer.Option(help="none, auto or full: jobs that follow and tell whether the transfer paid.")]
+_Seeds = Annotated[int | None, typer.Option(help="With --controls full: so many seeds of each arm.")]
 _Alias = Annotated[_Text, typer.Option(help="Points at the model once the job has succeeded.")]
 _Metadata = Annotated[_Texts, typer.Option(help="key=value, to find it by; may be repeated.")]
 _Set = Annotated[_Texts, typer.Option("--set", help="Any field by its path, e.g. augmentation.mixup=0.2; may be repeated.")]
 _Follow = Annotated[bool, typer.Option("--follow", help="Watch it to its end; exits 1 unless it succeeds.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Start nothing; print what the job would take, as measured by a short probe.")]
 
 
 @cli.command()
@@ -53,9 +58,12 @@ def create(
     name: _Text = None,
     alias: _Alias = None,
     seed: int | None = None,
+    controls: _Controls = None,
+    seeds: _Seeds = None,
     metadata: _Metadata = None,
     assign: _Set = None,
     follow: _Follow = False,
+    dry_run: _DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Start a job on a dataset. What is not said here, the service decides; `jobs show` tells what it decided."""
@@ -64,14 +72,14 @@ def create(
         "transfer.mode": mode, "transfer.until": until, "transfer.freeze": freeze,
         "hyperparameters.epochs": epochs, "hyperparameters.batch_size": batch_size,
         "hyperparameters.learning_rate": learning_rate, "hyperparameters.optimizer": optimizer,
+        "evaluation.controls": controls, "evaluation.seeds": seeds,
         "metadata": dict(_pairs(metadata)) or None,
     }  # fmt: skip
+    body = _body(said, _pairs(assign))
     with client_of(context) as client:
-        job = client.post("/jobs", _body(said, _pairs(assign)))
-        if follow:
-            job = follow_job(client, str(job["id"]), quiet=as_json)
-    emit(job, as_json=as_json, table=_described(job))
-    _exit_with(job)
+        found = client.quote(body) if dry_run else _started(client, body, follow=follow, quiet=as_json)
+    emit(found, as_json=as_json, table=described_quote(found) if dry_run else _described(found))
+    _exit_with(found)
 
 
 @cli.command("list")
@@ -79,7 +87,7 @@ def list_jobs(
     context: typer.Context,
     limit: Limit = 20,
     status: Annotated[str | None, typer.Option(help="queued, running, paused, succeeded, failed or cancelled.")] = None,
-    type: Annotated[str | None, typer.Option(help="pretrain or finetune.")] = None,  # noqa: A002 - the field's name
+    type: Annotated[str | None, typer.Option(help="pretrain, finetune or transferability.")] = None,  # noqa: A002 - the field's name
     as_json: JsonFlag = False,
 ) -> None:
     """List jobs, newest first."""
@@ -113,15 +121,24 @@ def cancel(context: typer.Context, job: _Job, as_json: JsonFlag = False) -> None
     emit(found, as_json=as_json, table=_described(found))
 
 
+def _started(client: Client, body: Json, *, follow: bool, quiet: bool) -> Json:
+    job = client.post("/jobs", body)
+    return follow_job(client, str(job["id"]), quiet=quiet) if follow else job
+
+
 def _described(job: Json) -> Group:
     parts: list[Any] = [details_of({name: job.get(name) for name in _SUMMARY})]
+    if job.get("controls"):
+        parts.append(
+            table_of(_CONTROL_COLUMNS, ([row[column] for column in _CONTROL_COLUMNS] for row in job["controls"]), title="\ncontrols")
+        )
     if job.get("error"):
         parts.append(plain(f"failed: {job['error'].get('message')} ({job['error'].get('code')})"))
     return Group(*parts)
 
 
 def _exit_with(job: Json) -> None:
-    if job["status"] in ("failed", "cancelled"):
+    if job.get("status") in ("failed", "cancelled"):
         raise typer.Exit(REFUSED_EXIT)
 
 

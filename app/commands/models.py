@@ -8,7 +8,7 @@ from rich.console import Console, Group
 
 from app.client import Json
 from app.commands.options import JsonFlag, Limit, client_of
-from app.commands.output import details_of, emit, err, table_of
+from app.commands.output import details_of, emit, err, plain, table_of
 from app.commands.progress import bytes_bar
 
 cli = typer.Typer(no_args_is_help=True, help="Look at what has been learnt, and take it away.")
@@ -68,6 +68,9 @@ def _described(model: Json, evaluation: Json) -> Group:
     lineage = [[step.get(name) for name in ("model", "dataset", "modality", "architecture")] for step in model.get("lineage") or []]
     if lineage:
         parts.append(table_of(("model", "dataset", "modality", "architecture"), lineage, title="\nlineage"))
+    sentence = (evaluation.get("transfer") or {}).get("sentence")
+    if sentence and (model.get("transfer") or {}).get("shared_layers"):
+        parts.append(plain(f"\n{sentence}"))
     for split, found in (evaluation.get("splits") or {}).items():
         low, high = found["interval_95"]
         title = f"\n{split}: accuracy {found['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}) on {found['n']} items"

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from app.client import TERMINAL, Client, ClientError, Json, UnreachableError
+from app.client import Client, ClientError, Json, UnreachableError
 from app.commands.output import err, plain
+from worker.states import TERMINAL
 
 _POLL_SECONDS = 0.5
 Update = tuple[Literal["event", "job"], Json]

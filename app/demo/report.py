@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS = 10_000
+from models import verdict
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,8 @@ class Gain:
 def paired_gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], speakers: Sequence[str], *, seed: int = 0) -> Gain:
     """Return how much more often `ours` is right than `theirs`, both of shape (n_clips,), on the same clips.
 
-    The interval is a paired bootstrap over speakers, not clips: clips of one voice are right or wrong together, and the question is
-    what the next unheard voice would bring (Efron and Tibshirani 1993, chapter 8, on resampling whole clusters).
+    The interval is that of a verdict: a paired bootstrap over speakers, as the question is what the next unheard voice would bring.
     """
-    names, member = np.unique(np.asarray(speakers), return_inverse=True)
-    difference = np.bincount(member, weights=ours.astype(float) - theirs.astype(float))  # (n_speakers,)
-    size = np.bincount(member)
-    chosen = np.random.default_rng(seed).integers(0, len(names), (_ROUNDS, len(names)))
-    means = difference[chosen].sum(axis=1) / size[chosen].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Gain(float(difference.sum() / size.sum()), float(low), float(high))
+    _, member = np.unique(np.asarray(speakers), return_inverse=True)
+    found = verdict.paired_gain(ours[np.newaxis], theirs[np.newaxis], member.astype(np.int64), seed=seed)
+    return Gain(found.mean, found.low, found.high)

@@ -1,4 +1,4 @@
-"""Datasets: upload, look at, delete."""
+"""Datasets: upload, generate, look at, delete."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -6,19 +6,33 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
-from app.dependencies import DatasetId, IdempotencyKey, Limit, UploadsDep, require_disk
+from app.dependencies import DatasetId, IdempotencyKey, Limit, SettingsDep, UploadsDep, require_disk
 from app.documents import file_request
+from app.errors import ValidationError
 from app.filebody import FileBody
-from app.jsonbody import validated_fields
+from app.jsonbody import is_json, small_body, validated, validated_fields
 from app.schemas.common import Deleted
-from app.schemas.datasets import Dataset, DatasetForm, DatasetList, ItemList
+from app.schemas.datasets import Dataset, DatasetForm, DatasetList, DatasetRequest, ItemList
 from app.uploads import ARCHIVE_TYPES, Upload, require_format
 from models.config import Modality, Split, Text
-from worker import datasets
+from worker import datasets, generated
 
 router = APIRouter(tags=["datasets"])
 _FIELDS = frozenset(DatasetForm.model_fields)
+_AS_FIELD = "With a raw body: as the form's field."
+_EXPECTED = "application/zip, application/x-tar or application/gzip, or application/json for images by formula"
 _After = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{1,40}$", description="Last id of the page before.")]
+
+
+async def _fields_of_address(
+    name: Annotated[str | None, Query(description=_AS_FIELD)] = None,
+    modality: Annotated[str | None, Query(description=_AS_FIELD)] = None,
+    parent: Annotated[str | None, Query(description=_AS_FIELD)] = None,
+) -> dict[str, str]:
+    return {field: value for field, value in (("name", name), ("modality", modality), ("parent", parent)) if value is not None}
+
+
+_Asked = Annotated[dict[str, str], Depends(_fields_of_address)]
 
 
 @router.post(
@@ -27,21 +41,16 @@ _After = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{1,40}$", description
     response_model=Dataset,
     dependencies=[Depends(require_disk)],
     responses=problems(400, 408, 409, 413, 415, 422, 503, 507),
-    openapi_extra=file_request(DatasetForm, ARCHIVE_TYPES),
+    openapi_extra=file_request(DatasetForm, ARCHIVE_TYPES, instead=DatasetRequest),
 )
-async def create_dataset(
-    request: Request,
-    key: IdempotencyKey,
-    uploads: UploadsDep,
-    name: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
-    modality: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
-    parent: Annotated[str | None, Query(description="With a raw body: as the form's field.")] = None,
-) -> Response:
-    """Upload an archive of images or sounds; it is read in the background."""
-    asked = {field: value for field, value in (("name", name), ("modality", modality), ("parent", parent)) if value is not None}
-    body = FileBody(
-        request, fields=_FIELDS, takes=ARCHIVE_TYPES.__contains__, expected="application/zip, application/x-tar or application/gzip"
-    )
+async def create_dataset(request: Request, key: IdempotencyKey, uploads: UploadsDep, settings: SettingsDep, asked: _Asked) -> Response:
+    """Upload an archive of images or sounds, or as JSON ask for images by formula; either is made ready in the background."""
+    if is_json(request):
+        _refuse_parameters(asked)
+        wanted = validated(DatasetRequest, await small_body(request, settings.max_json_bytes))
+        fingerprint = fingerprint_of(wanted.model_dump_json())
+        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _generate(wanted))
+    body = FileBody(request, fields=_FIELDS, takes=ARCHIVE_TYPES.__contains__, expected=_EXPECTED)
     if not body.is_form:
         validated_fields(DatasetForm, asked)  # before gigabytes are received
     async with uploads.receive(body) as upload:
@@ -49,6 +58,18 @@ async def create_dataset(
         kind = require_format(upload, body.media_type)
         fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
         return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _create(upload, form, kind))
+
+
+def _refuse_parameters(asked: dict[str, str]) -> None:
+    if asked:
+        raise ValidationError(
+            [{"pointer": f"/query/{name}", "detail": "belongs to a raw archive; JSON has its own fields"} for name in asked]
+        )
+
+
+def _generate(wanted: DatasetRequest) -> Made:
+    body = generated.generate_dataset(wanted.config, wanted.name)
+    return Made(202, body, f"/datasets/{body['id']}")
 
 
 def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:

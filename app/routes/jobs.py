@@ -1,7 +1,7 @@
 """Jobs: create, watch, cancel, pause, resume."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
@@ -10,15 +10,22 @@ from app.answers import Answer, Made, answer_once, fingerprint_of, listing, prob
 from app.dependencies import IdempotencyKey, JobId, Limit, MetadataFilter, StreamsDep, require_disk, wants_events
 from app.documents import METADATA_PARAMETER, events_response, json_request
 from app.jsonbody import json_body
-from app.schemas.jobs import CheckpointList, EventList, Job, JobList, JobStatus
-from app.streaming import EVENT_STREAM, TERMINAL
+from app.schemas.jobs import CheckpointList, EventList, Job, JobList, JobStatus, JobType
+from app.schemas.quotes import Quote
+from app.streaming import EVENT_STREAM
 from models.config import JobSpec
-from worker import jobs
+from worker import jobs, quotes
 from worker.pages import Page
+from worker.states import TERMINAL
 
 router = APIRouter(tags=["jobs"])
 _EVENT_ID = "^(evt_)?[0-9]{1,18}$"
 _After = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", description="Last id of the page before.")]
+_ControlOf = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", description="The controls of this job, and no other jobs.")]
+
+_DryRun = Annotated[
+    bool, Query(description="Queue nothing, and tell in some seconds what the job would take; an Idempotency-Key is ignored.")
+]
 
 
 @router.post(
@@ -26,11 +33,18 @@ _After = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", descriptio
     status_code=202,
     response_model=Job,
     dependencies=[Depends(require_disk)],
-    responses=problems(400, 404, 408, 409, 410, 413, 415, 422, 503, 507),
+    responses={
+        **problems(400, 404, 408, 409, 410, 413, 415, 422, 503, 507),
+        200: {"model": Quote, "description": "With dry_run: what the job would take"},
+    },
     openapi_extra=json_request(JobSpec, creates=True),
 )
-def create_job(request: Request, key: IdempotencyKey, spec: Annotated[JobSpec, Depends(json_body(JobSpec))]) -> Response:
+def create_job(
+    request: Request, key: IdempotencyKey, spec: Annotated[JobSpec, Depends(json_body(JobSpec))], dry_run: _DryRun = False
+) -> Response:
     """Queue a training job."""
+    if dry_run:
+        return Answer(quotes.quote_job(spec))
     return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _create(spec))
 
 
@@ -45,10 +59,11 @@ def list_jobs(
     limit: Limit = 20,
     after: _After = None,
     status: JobStatus | None = None,
-    type: Literal["pretrain", "finetune"] | None = None,  # noqa: A002 - the parameter's name
+    type: JobType | None = None,  # noqa: A002 - the parameter's name
+    control_of: _ControlOf = None,
 ) -> Response:
-    """List jobs, newest first."""
-    page = jobs.list_jobs(limit=limit, after=after, status=status, type=type, metadata=metadata)
+    """List jobs, newest first; the controls of a job only where they are asked for."""
+    page = jobs.list_jobs(limit=limit, after=after, status=status, type=type, control_of=control_of, metadata=metadata)
     return listing(page.data, has_more=page.has_more)
 
 

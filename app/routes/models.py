@@ -17,7 +17,8 @@ from app.streaming import tar_chunks, tar_size
 from app.uploads import Upload, require_format
 from models.config import Modality, Text
 from models.errors import ArtifactError
-from worker import registry
+from models.restated import restated
+from worker import aliases, registry
 from worker.errors import NotFoundError
 
 router = APIRouter(tags=["models"])
@@ -78,11 +79,12 @@ def get_evaluation(model_id: ModelRef) -> Response:
 
 @router.get("/models/{model_id}/artifact", responses=problems(404, 410, 503) | file_response("application/x-tar"), response_class=Response)
 def get_artifact(model_id: ModelRef) -> Response:
-    """Download a model: a tar of weights, description, ONNX graph and card."""
+    """Download a model: a tar of weights, description, ONNX graph and card; the card tells the verdict as it stands."""
     found, folder = registry.model_directory(model_id)
     files = sorted(path for path in folder.iterdir() if path.name in registry.ARTIFACT_FILES)
-    headers = {"Content-Length": str(tar_size(files)), "Content-Disposition": f'attachment; filename="{found}.tar"'}
-    return StreamingResponse(tar_chunks(files), media_type="application/x-tar", headers=headers)
+    instead = restated(folder, registry.get_evaluation(found))
+    headers = {"Content-Length": str(tar_size(files, instead)), "Content-Disposition": f'attachment; filename="{found}.tar"'}
+    return StreamingResponse(tar_chunks(files, instead), media_type="application/x-tar", headers=headers)
 
 
 @router.get(
@@ -109,7 +111,7 @@ def delete_model(model_id: ModelRef, predictors: PredictorsDep) -> Response:
 @router.get("/aliases", response_model=AliasList, responses=problems(503))
 def list_aliases() -> Response:
     """List aliases by name."""
-    return listing(registry.list_aliases(), key="name")
+    return listing(aliases.list_aliases(), key="name")
 
 
 @router.put(
@@ -120,7 +122,7 @@ def list_aliases() -> Response:
 )
 def set_alias(name: NewAlias, target: Annotated[AliasTarget, Depends(json_body(AliasTarget))], predictors: PredictorsDep) -> Response:
     """Let an alias point at a model; moving it back is the rollback."""
-    alias = registry.set_alias(name, target.model)
+    alias = aliases.set_alias(name, target.model)
     predictors.forget()
     return Answer(alias)
 
@@ -128,7 +130,7 @@ def set_alias(name: NewAlias, target: Annotated[AliasTarget, Depends(json_body(A
 @router.delete("/aliases/{name}", response_model=Deleted, responses=problems(404, 503))
 def delete_alias(name: AliasRef, predictors: PredictorsDep) -> Response:
     """Remove an alias; its model stays."""
-    registry.delete_alias(name)
+    aliases.delete_alias(name)
     predictors.forget()
     return deleted("alias", name)
 

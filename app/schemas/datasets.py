@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.schemas.common import Listing, Time
 from models.config import Frozen, Modality, Split, Text
+from models.formula.generator import FormulaConfig
 
 
 class DatasetForm(Frozen):
@@ -14,6 +15,17 @@ class DatasetForm(Frozen):
     name: Text
     modality: Modality | None = Field(None, description="found from the files unless given")
     parent: str | None = Field(None, pattern=r"^ds_[0-9a-z]{1,40}$", description="a dataset to extend; it stays as it is")
+
+
+class DatasetRequest(FormulaConfig):
+    """Body of `POST /datasets` that asks for pictures by formula instead of sending an archive."""
+
+    name: Text | None = Field(None, description="default: generator and numbers")
+
+    @property
+    def config(self) -> FormulaConfig:
+        """What is to be drawn, whatever it is called."""
+        return FormulaConfig(**self.model_dump(exclude={"name"}))
 
 
 class DatasetError(BaseModel):
@@ -25,7 +37,7 @@ class DatasetError(BaseModel):
 
 
 class Dataset(BaseModel):
-    """An uploaded dataset; what was found in it stands here once it is `ready`."""
+    """A dataset, uploaded or generated; what was found in it stands here once it is `ready`."""
 
     id: str
     object: Literal["dataset"]
@@ -33,8 +45,9 @@ class Dataset(BaseModel):
     modality: Modality | None = Field(description="null until it is found from the files")
     status: Literal["processing", "ready", "failed", "deleted"]
     parent: str | None = None
-    sha256: str = Field(description="of the archive")
-    size_bytes: int = Field(description="of the archive")
+    sha256: str = Field(description="of the archive; of the request, where pictures are generated")
+    size_bytes: int = Field(description="of the archive; of the pixels, where pictures are generated")
+    generator: FormulaConfig | None = Field(None, description="what was asked for, where pictures are generated")
     created_at: Time
     progress: dict[str, Any] | None = None
     labels: list[str] | None = None

@@ -5,7 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.schemas.common import Listing, Time
+from app.schemas.transferability import Transferability
 
+JobType = Literal["pretrain", "finetune", "transferability"]
 JobStatus = Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
 
 
@@ -29,12 +31,20 @@ class JobProgress(BaseModel):
     eta_seconds: float | None
 
 
+class Control(BaseModel):
+    """A job that tells what another one's transfer was worth."""
+
+    name: Literal["scratch", "frozen", "repeat"]
+    job: str
+    status: JobStatus
+
+
 class Job(BaseModel):
-    """One piece of training."""
+    """One piece of training, or a ranking of sources, which has no transfer, hyperparameters and augmentation: they are empty."""
 
     id: str
     object: Literal["job"]
-    type: Literal["pretrain", "finetune"]
+    type: JobType
     status: JobStatus
     dataset: str
     base_model: str | None
@@ -42,13 +52,19 @@ class Job(BaseModel):
     hyperparameters: dict[str, Any] = Field(description="as asked; as resolved once the job has started")
     features: dict[str, Any]
     augmentation: dict[str, Any]
+    evaluation: dict[str, Any]
+    search: dict[str, Any] | None = Field(description="the search for hyper-parameters that was asked for")
     seed: int
     progress: JobProgress
     metrics: dict[str, float | None]
     model: str | None = Field(description="id of the model that came out")
+    result: Transferability | None = Field(description="type transferability: the ranking, once the job has succeeded")
     attempt: int = Field(description="how often it was started")
     worker: str | None
     error: JobError | None
+    control: Literal["scratch", "frozen", "repeat"] | None = Field(description="what it tells of the job that it is a control of")
+    control_of: str | None = Field(description="the job that it is compared with; null for all but controls")
+    controls: list[Control] = Field(description="the jobs that tell whether its transfer paid, once it has succeeded")
     created_at: Time
     started_at: Time | None
     finished_at: Time | None

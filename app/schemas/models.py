@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.common import Listing, Time
-from models.config import Frozen, LineageEntry, Modality, Text, TransferRecord
+from models.config import Frozen, LineageEntry, Modality, Split, Text, TransferRecord
 
 
 class AliasTarget(Frozen):
@@ -51,6 +51,80 @@ class Model(BaseModel):
     aliases: list[str]
 
 
+class ControlResult(BaseModel):
+    """What a control came to."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="scratch: nothing carried over; frozen: carried layers held still; repeat: another seed")
+    seed: int | None = None
+    job: str | None = None
+    model: str | None = None
+    status: str | None = None
+    accuracy: float | None = Field(None, description="on the items that the verdict is made on")
+    seconds: float | None = Field(None, description="of training")
+    steps: int | None = None
+    share: float | None = Field(None, description="of the judged job's training time that it was given")
+
+
+class TransferWorth(BaseModel):
+    """Whether the transfer paid."""
+
+    model_config = ConfigDict(extra="allow")
+
+    verdict: Literal["positive", "neutral", "negative", "unmeasured"]
+    gain: float | None = Field(None, description="accuracy with the transfer less that from scratch; 0.1 is ten points")
+    interval_95: list[float] | None = Field(None, description="of the gain, by paired bootstrap")
+    resampled: Literal["items", "groups"] | None = Field(None, description="what the bootstrap drew anew")
+    split: str | None = Field(None, description="test, or validation+test where there are fewer than 100 test items")
+    n: int | None = None
+    seeds: list[int] = Field([], description="of which both arms were compared")
+    accuracy: float | None = Field(None, description="with the transfer, on the same items")
+    controls: list[ControlResult] = []
+    seconds_to_match: float | None = Field(None, description="of training until validation accuracy was that of from scratch at its end")
+    steps_to_match: int | None = None
+    reason: str | None = Field(None, description="why it is unmeasured")
+    sentence: str | None = Field(None, description="the same for people")
+
+
+class Calibration(BaseModel):
+    """What probabilities were mended by."""
+
+    temperature: float = Field(description="logits are divided by it; above 1 the network was too sure of itself")
+    items: int = Field(description="validation items that it was fitted on")
+    not_fitted: str | None = Field(None, description="why it was not")
+
+
+class ConditionResult(BaseModel):
+    """Accuracy when the recording is worse in one way."""
+
+    name: str
+    accuracy: float
+    n: int
+
+
+class UnknownResult(BaseModel):
+    """What the reject option does to sounds that its thresholds were not fitted on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    asked: float = Field(description="`evaluation.unknown_false_accept`")
+    accepted_noise: float | None = Field(None, description="share of noises, tones, hum and clicks taken for a label")
+    accepted_words: float | None = Field(None, description="share of speech that is none of the labels taken for one")
+    known_lost_points: float | None = Field(None, description="right answers that are no longer given, percent of the split's items")
+    known_mended_points: float | None = Field(None, description="wrong answers that are no longer given, likewise")
+
+
+class SuspectedItem(BaseModel):
+    """An item whose label is probably wrong."""
+
+    file_name: str
+    split: Split
+    label: str
+    predicted: str
+    probability: float
+
+
 class Evaluation(BaseModel):
     """How a model did on each split that it was judged on."""
 
@@ -58,7 +132,16 @@ class Evaluation(BaseModel):
 
     object: Literal["evaluation"]
     model: str
-    splits: dict[str, Any] = Field({}, description="split → accuracy, macro_f1, per_label, confusion_matrix, ece, n, interval_95, by_group")
+    splits: dict[str, Any] = Field(
+        {},
+        description="split → accuracy, macro_f1, per_label, confusion_matrix (null beyond 300 labels), confused, ece, "
+        "ece_uncalibrated, n, interval_95, by_group",
+    )
+    transfer: TransferWorth | None = Field(None, description="whether the transfer paid")
+    calibration: Calibration | None = None
+    robustness: list[ConditionResult] = Field([], description="sounds: the first is clean, each other one worse in one way")
+    unknown: UnknownResult | None = Field(None, description="null: nothing is rejected")
+    suspects: list[SuspectedItem] = Field([], description="validation and test items, the most confidently contradicted first")
 
 
 class Alias(BaseModel):

@@ -17,7 +17,7 @@ class Segment(BaseModel):
 
     start: float = Field(description="seconds")
     end: float = Field(description="seconds")
-    label: str | None
+    label: str | None = Field(description="null where `rejected`")
     probability: float = Field(ge=0, le=1)
     rejected: bool
 
@@ -37,8 +37,8 @@ class Prediction(BaseModel):
     object: Literal["prediction"]
     model: str = Field(description="id of the model that answered")
     label: str | None = Field(description="the likeliest label; null where `rejected`")
-    probability: float = Field(ge=0, le=1)
-    rejected: bool
+    probability: float = Field(ge=0, le=1, description="of the likeliest label, also where it is not believed")
+    rejected: bool = Field(description="the likeliest label is less probable than the model's threshold for it")
     top_k: list[Score] = Field(description="the likeliest first")
     duration_seconds: float
     warnings: list[str] = Field(description="any of silence, clipped, rescaled")

@@ -168,7 +168,7 @@ def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_model(settings: Settings, speech_artifact: Path) -> Callable[..., str]:
     """Add a speech model, or the row of an image model; return its id."""
     from models.manifest import read_manifest
-    from worker import registry
+    from worker import aliases, registry
     from worker.database import new_id, write
     from worker.storage import get_storage, new_scratch
 
@@ -185,7 +185,7 @@ def make_model(settings: Settings, speech_artifact: Path) -> Callable[..., str]:
                 session, manifest=manifest, evaluation={"splits": {}}, blob=blob, size_bytes=size, model_id=model_id, name=name
             )
             if alias:
-                registry.point_alias(session, alias, model_id)
+                aliases.point_alias(session, alias, model_id)
         return model_id
 
     return make

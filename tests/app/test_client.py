@@ -183,6 +183,14 @@ def test_an_upload_is_sent_in_pieces(client: Client, server: Server, script: lis
         client.upload_dataset(tmp_path / "b.zip")
 
 
+def test_pictures_by_formula_are_asked_for_once(client: Client, server: Server, script: list[Answers]) -> None:
+    script += [hang_up, answer({"id": "ds_1"}, 202)]
+    assert client.generate_dataset("fractals", labels=5, name=None) == {"id": "ds_1"}
+    (_, path, first, body), (_, _, second, again) = server.asked
+    assert (path, json.loads(body), body) == ("/datasets", {"generator": "fractals", "labels": 5}, again)
+    assert first["idempotency-key"] == second["idempotency-key"]
+
+
 def test_a_download_appears_whole_or_not_at_all(client: Client, script: list[Answers], tmp_path: Path) -> None:
     def cut(handler: Handler) -> None:
         handler.send_response(200)

@@ -77,6 +77,7 @@ def test_what_creates_takes_a_key(operations: list[tuple[str, str, dict[str, Any
 def test_bodies_that_our_own_parsers_read_are_described(document: dict[str, Any]) -> None:
     upload = document["paths"]["/datasets"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "application/zip", "application/x-tar", "application/gzip"} <= upload.keys()
+    assert upload["application/json"]["schema"]["$ref"].endswith("/DatasetRequest")
     assert "audio/wav" in document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/JobSpec")
     assert "text/event-stream" in document["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]

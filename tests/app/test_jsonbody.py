@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -6,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import MalformedError, ValidationError
-from app.jsonbody import MAX_DEPTH, parse, validated, validated_fields
+from app.errors import BodyTooLargeError, MalformedError, ValidationError
+from app.jsonbody import MAX_DEPTH, is_json, parse, small_body, validated, validated_fields
 from app.schemas.datasets import DatasetForm
 from models.config import JobSpec
+from tests.app.conftest import request_of
 
 DATASET = '{"dataset":"ds_1","seed":%s}'
 
@@ -143,3 +145,27 @@ def test_form_fields_are_pointed_at_too() -> None:
     with pytest.raises(ValidationError) as caught:
         validated_fields(DatasetForm, {"modality": "video", "parent": "ds_1\n"})
     assert {error["pointer"] for error in caught.value.errors} == {"/name", "/modality", "/parent"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("application/json", True),
+        ("Application/JSON ; charset=utf-8", True),
+        ("application/ld+json", True),
+        ("application/zip", False),
+        ("text/json", False),
+        ("application/jsonl", False),
+        ("multipart/form-data; boundary=application/json", False),
+        ("", False),
+    ],
+)
+def test_what_is_declared_as_json(kind: str, expected: bool) -> None:
+    assert is_json(request_of([], {"Content-Type": kind})) == expected
+    assert not is_json(request_of([]))
+
+
+def test_a_small_body_is_read_to_its_limit_and_no_further() -> None:
+    assert asyncio.run(small_body(request_of([b"abc", b"de"]), 5)) == b"abcde"
+    with pytest.raises(BodyTooLargeError):
+        asyncio.run(small_body(request_of([b"abc", b"def", b"never read"]), 5))

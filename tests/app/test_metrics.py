@@ -3,7 +3,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import JOB_STATES, METHODS, Metrics
 from app.schemas.jobs import JobStatus
-from worker.lease import ACTIVE, TERMINAL
+from worker.states import ACTIVE, TERMINAL
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float:

@@ -12,6 +12,7 @@ from app import predictors as module
 from app.filebody import FileBody
 from app.metrics import Metrics
 from app.predictors import MAX_ENGINES, MAX_WAIT_SECONDS, Options, Predictors, judged
+from models.config import ModelManifest
 from models.engine import Engine
 from tests.app.conftest import request_of
 from tests.conftest import tone, wav_bytes
@@ -125,11 +126,11 @@ def test_sounds_in_memory_are_bounded_together(predictors: Predictors, monkeypat
 
 
 def test_names_are_looked_up_again_when_told(predictors: Predictors, make_model: Callable[..., str]) -> None:
-    from worker import registry
+    from worker import aliases
 
     first, second = make_model(alias="default"), make_model()
     assert ask(predictors)[0]["model"] == first
-    registry.set_alias("default", second)
+    aliases.set_alias("default", second)
     predictors.forget()
     assert ask(predictors)[0]["model"] == second
 
@@ -137,13 +138,13 @@ def test_names_are_looked_up_again_when_told(predictors: Predictors, make_model:
 def test_an_alias_that_another_process_moved_is_seen_soon(
     predictors: Predictors, make_model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker import registry
+    from worker import aliases
 
     monkeypatch.setattr(module, "RESOLVED_SECONDS", 0.0)
     make_model(alias="default")
     ask(predictors)
     second = make_model()
-    registry.set_alias("default", second)
+    aliases.set_alias("default", second)
     assert ask(predictors)[0]["model"] == second
 
 
@@ -158,5 +159,29 @@ def test_closing_drops_what_waits(predictors: Predictors) -> None:
 def test_the_first_of_equals_is_the_answer_everywhere() -> None:
     labels = ("a", "b", "c")
     equal = np.array([0.25, 0.375, 0.375])
-    assert judged(labels, equal) == {"label": "b", "probability": 0.375, "rejected": False}
+    assert judged(labels, equal, np.zeros(3)) == {"label": "b", "probability": 0.375, "rejected": False}
     assert [row["label"] for row in module._ranked(labels, equal, 3)] == ["b", "c", "a"]
+
+
+def test_an_answer_below_its_own_labels_threshold_is_rejected() -> None:
+    probabilities = np.array([0.2, 0.5, 0.3], np.float32)
+    for thresholds, label in (([0.0, 0.5, 0.9], "b"), ([0.0, 0.51, 0.0], None), ([0.9, 0.4, 0.9], "b")):
+        found = judged(("a", "b", "c"), probabilities, np.array(thresholds, np.float32))
+        assert found == {"label": label, "probability": 0.5, "rejected": label is None}
+
+
+def test_a_model_with_thresholds_rejects_sounds_and_their_segments(
+    predictors: Predictors, make_model: Callable[..., str], settings: Settings
+) -> None:
+    model_id = make_model(alias="default")
+    path = settings.data_dir / "blobs" / "artifacts" / model_id / "model.json"
+    manifest = ModelManifest.model_validate_json(path.read_bytes())
+    plain = ask(predictors, segments=True)[0]
+    assert (plain["rejected"], plain["segments"][0]["rejected"]) == (False, False)
+    strict = manifest.model_copy(update={"thresholds": {plain["label"]: 1.0}})
+    path.write_text(strict.model_dump_json())
+    found = ask(Predictors(settings, Metrics()), segments=True)[0]
+    assert (found["label"], found["rejected"]) == (None, True)
+    assert found["top_k"] == plain["top_k"], "what was likeliest is told all the same"
+    assert found["top_k"][0] == {"label": plain["label"], "probability": found["probability"]}
+    assert (found["segments"][0]["label"], found["segments"][0]["rejected"]) == (None, True)

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import MalformedError, UnsupportedTypeError, ValidationError
 from app.filebody import FileBody
-from app.uploads import ARCHIVE_TYPES, FLUSH_BYTES, MAX_UPLOADS, STALE_SECONDS, Upload, Uploads, archive_format, require_format
+from app.uploads import ARCHIVE_TYPES, FLUSH_BYTES, MAX_UPLOADS, STALE_SECONDS, Upload, Uploads, require_format
 from tests.app.conftest import request_of
 from worker.errors import OverloadedError
 from worker.settings import Settings
@@ -109,23 +109,6 @@ def test_old_leftovers_are_swept_and_young_ones_stay(uploads: Uploads, tmp_path:
         os.utime(scratch / name, (time.time() - age,) * 2)
     uploads.sweep()
     assert sorted(path.name for path in left(tmp_path)) == ["job_1", "upload-young"]
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (b"PK\x03\x04", "zip"),
-        (b"PK\x05\x06", "zip"),
-        (b"\x1f\x8b\x08", "tar.gz"),
-        (bytes(257) + b"ustar", "tar"),
-        (b"PK\x07\x08", None),
-        (bytes(256) + b"ustar", None),
-        (b"", None),
-        (b"Rar!", None),
-    ],
-)
-def test_formats(head: bytes, expected: str | None) -> None:
-    assert archive_format(head) == expected
 
 
 @pytest.mark.parametrize("media_type", [*ARCHIVE_TYPES, "multipart/form-data"])

@@ -41,6 +41,9 @@ def main() -> int:
             _misbehave(plan.get("child", ""), report)
         if step % int(plan["save_every"]) == 0:
             _save(report, checkpoint, step)
+    if "finish" in plan:
+        report("progress", step=step, steps=int(plan["steps"]), phase="evaluating")
+        time.sleep(float(plan["finish"]))
     report("result", step=step, cancelled=signal.SIGUSR1 in _wishes)
     return RESULT_EXIT
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import SynesthesiaError
 from tests.faults.fake_worker import FAKE, steps_made
-from tests.rig import add_job, change_row, events, finished, forget_messages, outbox, row, state, statuses, wait_for
+from tests.rig import add_job, change_row, finished, forget_messages, outbox, row, state, statuses, wait_for
 from tests.service import wait_until
 from worker import work
 from worker.database import now, read
@@ -111,17 +111,6 @@ def test_a_child_that_hangs_is_ended_and_counted(change_setting: Callable[..., S
     assert (job.state, job.token) == ("failed", 3)
     assert job.error is not None
     assert job.error["code"] == "stalled"
-
-
-def test_a_child_that_runs_too_long_fails_with_a_checkpoint(change_setting: Callable[..., Settings]) -> None:
-    change_setting(job_seconds=1.5)
-    job_id = add_job(steps=1000, save_every=100_000)
-    supervise(job_id)
-    job = row(job_id)
-    assert job.state == "failed"
-    assert job.error is not None
-    assert job.error["code"] == "time_limit"
-    assert [event.data["step"] for event in events(job_id) if event.type == "checkpoint"] == [steps_made(job_id)[-1][1]]
 
 
 def test_out_of_memory_is_not_tried_again() -> None:

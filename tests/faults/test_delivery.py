@@ -26,7 +26,7 @@ from worker.celery_app import RUN_TASK
 from worker.database import write
 from worker.embedded import Broker
 from worker.errors import QueueFullError
-from worker.jobs import count_by_state, create_job, enqueue, list_jobs
+from worker.jobs import cancel_job, count_by_state, create_job, enqueue, list_jobs
 from worker.keeper import Keeper, sweep
 from worker.lease import claim
 from worker.queue import BROKER_ERRORS, _celery, ping, relay, waiting_messages
@@ -49,6 +49,23 @@ def test_twenty_messages_to_two_workers_start_a_job_once(broker: Broker, start_w
     wait_until(lambda: waiting_messages("train") == 0, 10)
     assert statuses(job_id) == ["queued", "running", "succeeded"]
     assert [step for _, step in steps_made(job_id)] == list(range(1, 31))
+
+
+def test_a_busy_worker_leaves_messages_to_others(broker: Broker, keeper: Keeper, start_worker: StartWorker) -> None:
+    start_worker()
+    finished(add_job(steps=1), 40)
+    busy = add_job(steps=10_000)
+    wait_until(lambda: state(busy) == "running", 10)
+    waiting = [add_job(steps=1) for _ in range(3)]
+    wait_until(lambda: not outbox(), 10)
+    time.sleep(2.5)  # more than the second that a worker's question lasts
+    assert waiting_messages("train") == 3
+    start_worker("second")
+    for job_id in waiting:
+        assert finished(job_id, 40).token == 1
+    assert state(busy) == "running"
+    cancel_job(busy)
+    finished(busy)
 
 
 def _consumers(broker: Broker) -> int:

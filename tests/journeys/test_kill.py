@@ -100,6 +100,16 @@ def test_an_ingest_that_dies_begins_again(service: Service, tmp_path: Path) -> N
         assert (dataset["status"], dataset["items"]) == ("ready", 6 * 8 * 12)
 
 
+def test_a_drawing_that_dies_begins_again(service: Service) -> None:
+    with service.client() as client:
+        dataset_id = str(client.generate_dataset("gratings", labels=60, items_per_label=60)["id"])
+        victims = wait_until(lambda: service.find("worker.generator"), 20)
+        for victim in victims:
+            kill(victim)
+        dataset = client.wait_dataset(dataset_id)
+        assert (dataset["status"], dataset["items"]) == ("ready", 60 * 60)
+
+
 def _alive(client: Client) -> bool:
     from app.client import ClientError
 

@@ -17,6 +17,7 @@ from models.augment import (
     augment_features,
     augment_pictures,
     augment_waveforms,
+    echo,
     flip,
     gain,
     mixup,
@@ -24,19 +25,22 @@ from models.augment import (
     spec_augment,
     speed,
     time_shift,
+    warp,
 )
 from models.config import AugmentationConfig
 
-OFF = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, flip=False, crop=False)
+OFF = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False)
+WAVEFORM_OPTIONS = ("time_shift", "noise", "speed", "echo")
 Change = Callable[[Tensor, Generator], Tensor]
 WAVEFORM_CHANGES: dict[str, Change] = {
     "speed": speed,
     "time_shift": lambda x, generator: time_shift(x, 160, generator),
     "gain": gain,
+    "echo": lambda x, generator: echo(x, 8000, generator),
     "add_noise": add_noise,
 }
 PICTURE_CHANGES: dict[str, Change] = {"flip": flip, "pad_crop": pad_crop}
-CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, "spec_augment": spec_augment}
+CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, "spec_augment": spec_augment, "warp": warp}
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -86,14 +90,12 @@ def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     assert torch.equal(generator.get_state(), state)
 
 
-@pytest.mark.parametrize("option", ["time_shift", "noise", "speed"])
+@pytest.mark.parametrize("option", WAVEFORM_OPTIONS)
 def test_each_option_of_sounds_does_something_of_its_own(option: str) -> None:
     x = inputs_of("gain")
     on = augment_waveforms(x, OFF.model_copy(update={option: True}), 16000, seeded())
     assert not torch.equal(on, x)
-    others = [
-        augment_waveforms(x, OFF.model_copy(update={other: True}), 16000, seeded()) for other in {"time_shift", "noise", "speed"} - {option}
-    ]
+    others = [augment_waveforms(x, OFF.model_copy(update={other: True}), 16000, seeded()) for other in WAVEFORM_OPTIONS if other != option]
     assert not any(torch.equal(on, other) for other in others)
 
 
@@ -150,6 +152,41 @@ def test_gain_is_up_to_six_decibels_either_way() -> None:
     assert -6.001 < decibels.min() < -5.9
     assert 5.9 < decibels.max() < 6.001
     assert stats.kstest(decibels.numpy(), stats.uniform(-6, 12).cdf).pvalue > 0.001
+
+
+def test_two_in_five_sounds_ring_and_the_sound_itself_stays() -> None:
+    click = torch.zeros(400, 4000)
+    click[:, 100] = 1
+    rung = echo(click, 8000, seeded())
+    tails = rung[:, 101:].square().sum(dim=1)
+    assert 0.33 < float((tails > 1e-6).float().mean()) < 0.47
+    level = 10 * torch.log10(tails[tails > 1e-6])
+    assert -21 < float(level.min()) < -17
+    assert -6 < float(level.max()) < -2.9
+    # The first sample of a tail falls on the sound itself.
+    assert float((rung[:, 100] - 1).abs().max()) < 0.3
+    assert torch.equal(rung[:, :100].abs() < 1e-4, torch.ones(400, 100, dtype=torch.bool))
+
+
+def test_a_room_dies_away_within_the_time_promised() -> None:
+    click = torch.zeros(200, 8000)
+    click[:, 0] = 1
+    energy = echo(click, 8000, seeded(3))[:, 1:].square().mean(dim=0)
+    early, late = float(energy[:400].mean()), float(energy[3600:4000].mean())
+    assert late < 1e-3 * early
+    assert float(energy[4000:].max()) < 1e-9
+
+
+def test_a_warp_moves_every_band_by_one_factor() -> None:
+    x = torch.arange(40.0)[None, :, None].repeat(300, 1, 5)
+    warped = warp(x, seeded())
+    factors = 20 / warped[:, 20, 0]
+    low, high = augment.WARP_RANGE
+    assert low - 1e-3 <= float(factors.min()) < low + 0.02
+    assert high - 0.02 < float(factors.max()) <= high + 1e-3
+    assert torch.allclose(warped[:, 10, 0] * factors, torch.full((300,), 10.0), atol=1e-3)
+    assert torch.equal(warped[:, :, 0], warped[:, :, 4])
+    assert float(warped.max()) <= 39
 
 
 def test_noise_lies_5_to_40_decibels_below_four_fifths_of_the_sounds() -> None:

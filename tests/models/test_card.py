@@ -51,7 +51,8 @@ def test_what_matters_is_there() -> None:
         "885,000 parameters",
         "Labels: no, yes, stop",
         "| test | 5 | 100.0% | 56.6% to 100.0% |",  # 5 of 5: Wilson's interval begins at 5 / (5 + z²)
-        "| yes | 100.0% | 100.0% | 100.0% | 1 |",
+        "| no | 100.0% | 100.0% | 100.0% | 4 |",
+        "| yes | not measured | not measured | not measured | 1 |",
         "| stop | not measured | not measured | not measured | 0 |",
         "| ann | 2 | 100.0% |",
         "| layers carried over | stem, layer1 |",
@@ -120,3 +121,16 @@ def test_no_label_changes_the_cards_form(label: str) -> None:
     bare = re.sub(r"\\.", "", foreign)
     assert bare.count("`") == plain.count("`")
     assert bare.count("<") == plain.count("<")
+
+
+def test_a_verdict_is_told_with_its_controls() -> None:
+    manifest = manifest_of()
+    worth = {
+        "verdict": "positive", "gain": 0.2, "split": "test", "sentence": "The layers from my_model helped | <b>.",
+        "controls": [{"name": "scratch", "seed": 3, "status": "succeeded", "accuracy": 0.5, "seconds": 9.5, "steps": 80, "model": "mdl_9"}],
+    }  # fmt: skip
+    card = model_card(manifest, {**evaluation_of(manifest.network.labels), "transfer": worth})
+    assert "| verdict against training from scratch | positive, gain 20.0% |" in card
+    assert r"The layers from my_model helped \| \<b\>." in card
+    assert "| scratch | 3 | succeeded | 50.0% | 9.5 | 80 | mdl_9 |" in card
+    assert "accuracy, test items" in card

@@ -170,6 +170,14 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "fewer labels": rewrite_array("labels", lambda values: values[:-1]),
     "fewer shapes": rewrite_array("shapes", lambda values: values[:-1]),
     "offsets beyond": rewrite_array("offsets", lambda values: values + 1),
+    "offsets that fall": rewrite_array("offsets", lambda values: values[[0, 2, 1, *range(3, len(values))]]),
+    "offsets of an empty item": rewrite_array("offsets", lambda values: values[[0, 0, *range(2, len(values))]]),
+    "offsets below 0": rewrite_array("offsets", lambda values: values - np.eye(1, len(values), dtype=np.int64)[0]),
+    "offsets past the middle": rewrite_array("offsets", lambda values: values + 10**12 * np.eye(1, len(values), 1, dtype=np.int64)[0]),
+    "offsets in fractions": rewrite_array("offsets", lambda values: values.astype(np.float64)),
+    "a label without a name": rewrite_array("labels", lambda values: values + 100),
+    "a split that is none": rewrite_array("splits", lambda values: values + 3),
+    "a group below none": rewrite_array("groups", lambda values: values - 2),
     "scalar offsets": rewrite_array("offsets", lambda values: values[0]),
 }
 
@@ -178,6 +186,23 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     pack(tmp_path)
     DAMAGES[damage](tmp_path)
+    assert_damaged(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda shapes: shapes[:, ::-1] * [[1, 2]],
+        lambda shapes: -shapes,
+        lambda shapes: shapes * 0,
+        lambda shapes: shapes[:, 0],
+    ],
+)
+def test_shapes_that_are_not_the_pictures_are_noticed(
+    tmp_path: Path, change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+) -> None:
+    pack(tmp_path, "image")
+    rewrite_array("shapes", change)(tmp_path)
     assert_damaged(tmp_path)
 
 
@@ -195,3 +220,15 @@ def test_any_list_of_sounds_comes_back(tmp_path_factory: pytest.TempPathFactory,
     dataset = PackedDataset.open(directory)
     assert len(dataset) == count
     assert all(np.array_equal(dataset.item(index), sound) for index, sound in enumerate(sounds))
+
+
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_what_is_written_so_far_can_be_read(tmp_path: Path, modality: Modality) -> None:
+    with PackedWriter(tmp_path, modality, sample_rate=8000 if modality == "audio" else None) as writer:
+        assert [len(part) for part in writer.stored()] == [0, 1, 0]
+        for count, item in enumerate(SOUNDS if modality == "audio" else PICTURES, start=1):
+            writer.append(item)
+            data, offsets, shapes = writer.stored()
+            np.testing.assert_array_equal(data[offsets[-2] : offsets[-1]], item.ravel())
+            assert (len(offsets), len(shapes)) == (count + 1, count)
+            assert modality == "audio" or tuple(shapes[-1]) == item.shape[:2]

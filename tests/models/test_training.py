@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.config import AugmentationConfig, FeatureConfig, Hyperparameters, JobSpec, NetworkConfig
+from models.config import AugmentationConfig, EvaluationConfig, FeatureConfig, Hyperparameters, JobSpec, NetworkConfig
 from models.errors import ArtifactError, Interrupted, TrainingError
 from models.inputs import Inputs, compute_normalization
 from models.losses import label_weights, one_hot, weighted_cross_entropy
@@ -78,7 +78,7 @@ def spec_of(augmentation: AugmentationConfig | None = None, seed: int = 0, **hyp
         dataset="ds_1",
         seed=seed,
         features=FEATURES,
-        augmentation=augmentation or AugmentationConfig(flip=False),
+        augmentation=augmentation or AugmentationConfig(flip=False, warp=False, echo=False),  # tones differ by what a warp moves
         hyperparameters=Hyperparameters(**(defaults | hyperparameters)),
     )
 
@@ -354,11 +354,14 @@ def test_frozen_layers_keep_weights_and_statistics() -> None:
         spec_of(balance_classes=False),
         spec_of(batch_size=16),
         spec_of(learning_rate=1e-3),
-        spec_of(augmentation=AugmentationConfig(flip=False, mixup=0.5)),
-        spec_of(augmentation=AugmentationConfig(flip=False, spec_augment=False)),
-        spec_of(augmentation=AugmentationConfig(flip=False, time_shift=False)),
-        spec_of(augmentation=AugmentationConfig(flip=False, noise=False)),
-        spec_of(augmentation=AugmentationConfig(flip=False, speed=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, mixup=0.5)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, spec_augment=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, time_shift=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, noise=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, speed=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=True)),
+        spec_of(augmentation=AugmentationConfig(flip=False, echo=False, warp=True)),
+        spec_of().model_copy(update={"evaluation": EvaluationConfig(unknown_false_accept=0.01)}),
     ],
 )
 def test_every_choice_changes_the_weights(other: JobSpec) -> None:
@@ -397,7 +400,9 @@ def test_picture_augmentation_changes_the_weights(field: str) -> None:
 
 def test_gd_makes_one_update_an_epoch_with_the_gradient_of_the_whole_set() -> None:
     data = data_of(*tones())
-    quiet = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, flip=False, crop=False)
+    quiet = AugmentationConfig(
+        time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False
+    )
     spec = spec_of(
         quiet, optimizer="gd", epochs=1, learning_rate=0.1, schedule="constant", gradient_clip=None, weight_decay=0.0, batch_size=7
     )

@@ -33,7 +33,7 @@ def test_messages_can_carry_an_id_and_nothing_that_runs(settings: Settings) -> N
     found = configuration(settings)
     assert (found["task_serializer"], found["accept_content"]) == ("json", ["json"])
     assert (found["task_acks_late"], found["task_reject_on_worker_lost"], found["result_backend"]) == (False, False, None)
-    assert found["worker_prefetch_multiplier"] == found["worker_concurrency"] == 1
+    assert (found["worker_disable_prefetch"], found["worker_prefetch_multiplier"], found["worker_concurrency"]) == (True, 0, 1)
     assert str(settings.data_dir) in str(found["broker_url"])
 
 

@@ -53,6 +53,9 @@ def test_a_line_without_end_is_not_kept(inbox: Inbox) -> None:
         inbox.feed(b"x" * 2**20)
     inbox.feed(b"\n" + line("progress", step=1))
     assert inbox.take_progress() == {"step": 1}
+    # A result that is lost this way would be lost again at every start: the job has to end.
+    assert inbox.failure is not None
+    assert "larger than" in inbox.failure["message"]
 
 
 def test_each_kind_lies_where_clients_read_it(inbox: Inbox) -> None:

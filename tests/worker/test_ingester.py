@@ -398,6 +398,55 @@ def test_a_parent_that_does_not_fit_is_refused(read: Callable[..., Outcome], cha
     assert caught.value.code == code
 
 
+# Near-duplicates.
+
+
+def word(seed: int) -> NDArray[np.float32]:
+    """Half a second of a gliding buzz that differs from every other seed's."""
+    random = np.random.default_rng(seed)
+    phase = 2 * np.pi * np.cumsum(np.linspace(*random.uniform(90, 300, 2), 8000)) / RATE
+    wave = sum(random.uniform(0, 1) * np.sin(k * phase) for k in range(1, 15)) * np.sin(np.linspace(0, np.pi, 8000))
+    return np.asarray(0.3 * wave / np.abs(wave).max(), np.float32)
+
+
+def words() -> Files:
+    return {f"train/{label}/{seed}.wav": wav_bytes(word(10 * at + seed)) for at, label in enumerate(("no", "yes")) for seed in range(4)}
+
+
+def test_a_sound_that_was_saved_anew_is_kept_as_suspect_and_a_leak_is_told(read: Callable[..., Outcome]) -> None:
+    again = {"test/no/again.ogg": encoded("OGG", "VORBIS", 0.5 * word(2)), "train/yes/again.flac": encoded("FLAC", None, 0.4 * word(11))}
+    elsewhere = [f"{split}/{label}" for split in ("validation", "test") for label in ("no", "yes")]  # nothing is left to be cut
+    other = {f"{folder}/other.wav": wav_bytes(word(50 + at)) for at, folder in enumerate(elsewhere)}
+    outcome = read(words() | again | other)
+    assert outcome.verdict("test/no/again.ogg") == outcome.verdict("train/yes/again.flac") == ("suspect", ["near_duplicate"])
+    assert outcome.by_name["test/no/again.ogg"]["duplicate_of"] == "train/no/2.wav"
+    assert outcome.by_name["train/yes/again.flac"]["duplicate_of"] == "train/yes/1.wav"
+    assert all(outcome.verdict(name) == ("accepted", []) for name in words() | other)
+    assert outcome.summary["items"] == 14, "they are kept"
+    (warning,) = [warning for warning in outcome.summary["warnings"] if warning["code"] == "near_duplicate"]
+    assert "1 items" in warning["message"]
+    assert "'test/no/again.ogg'" in warning["message"], "the one within training leaks nothing"
+
+
+def test_near_duplicates_on_one_side_are_no_leak(read: Callable[..., Outcome]) -> None:
+    elsewhere = [f"{split}/{label}" for split in ("validation", "test") for label in ("no", "yes")]
+    other = {f"{folder}/other.wav": wav_bytes(word(50 + at)) for at, folder in enumerate(elsewhere)}
+    outcome = read(words() | other | {"train/no/again.wav": wav_bytes(0.5 * word(0))})
+    assert outcome.verdict("train/no/again.wav") == ("suspect", ["near_duplicate"])
+    assert "near_duplicate" not in outcome.warnings
+
+
+def test_the_same_under_another_label_is_told_once(read: Callable[..., Outcome]) -> None:
+    outcome = read(words() | {"train/yes/same.wav": wav_bytes(word(0))})
+    assert outcome.verdict("train/yes/same.wav") == ("suspect", ["label_conflict"])
+
+
+def test_what_a_new_archive_repeats_of_its_parent_is_found(read: Callable[..., Outcome]) -> None:
+    parent = read(words())
+    child = extend(read, parent, {"train/no/new.wav": wav_bytes(0.6 * word(3))})
+    assert child.by_name["train/no/new.wav"]["duplicate_of"] == "train/no/3.wav"
+
+
 # The decoder processes.
 
 

@@ -67,9 +67,9 @@ def test_an_unknown_dataset(settings: Settings) -> None:
     ("modality", "fields", "param"),
     [
         ("image", {"type": "finetune"}, "type"),
-        ("audio", {"transfer": {"mode": "full"}}, "transfer.mode"),
+        ("audio", {"transfer": {"mode": "full"}, "base_model": None}, "transfer.mode"),
         ("audio", {"transfer": {"mode": "full"}, "base_model": "resnet_tiny"}, "transfer.mode"),
-        ("audio", {"transfer": {"freeze": "shared"}}, "transfer.freeze"),
+        ("audio", {"transfer": {"freeze": "shared"}, "base_model": None}, "transfer.freeze"),
         ("audio", {"transfer": {"mode": "none", "until": "stem"}}, "transfer.until"),
     ],
 )
@@ -138,10 +138,11 @@ def test_an_event_id_of_another_form_is_refused(settings: Settings, event_id: st
 
 def test_values_are_shown_as_resolved_once_they_are(settings: Settings) -> None:
     job_id = add_job()
-    resolved = {**row(job_id).spec, "seed": 7}
+    assert get_job(job_id)["base_model"] == "auto"
+    resolved = {**row(job_id).spec, "seed": 7, "base_model": "bundled"}
     change_row(job_id, resolved=resolved)
     assert get_job(job_id)["seed"] == 7
-    assert as_json(row(job_id))["base_model"] is None
+    assert as_json(row(job_id))["base_model"] == "bundled"
 
 
 def test_counts_and_the_oldest_wait(settings: Settings) -> None:

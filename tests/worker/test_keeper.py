@@ -5,17 +5,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.rig import FAST, add_job, change_row, forget_messages, outbox, row, state
+from tests.rig import FAST, add_dataset, add_job, change_row, forget_messages, outbox, row, state
 from tests.service import wait_until
 from worker import keeper
+from worker.database import new_id
+from worker.errors import DependencyError
 from worker.keeper import Keeper, start_beside, sweep
 from worker.lease import claim
 from worker.processes import HostLock, owner_lock, owner_name
 from worker.queue import _celery
-from worker.settings import Settings, host_name
+from worker.settings import Settings, get_settings, host_name
+from worker.storage import get_storage
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +111,51 @@ def test_a_keeper_outlives_what_goes_wrong(change_setting: Callable[..., Setting
     assert again.wait(10)
     kept.stop()
     assert rounds[1] - rounds[0] >= 0.9  # not at full speed
+
+
+@pytest.fixture
+def stray(change_setting: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A blob that nothing names, and a keeper that looks for such things often."""
+    monkeypatch.setattr(keeper, "_COLLECT_SECONDS", 0.05)
+    settings = change_setting(stray_seconds=0.01)
+    add_dataset()
+    folder = settings.data_dir / "blobs" / "artifacts" / new_id("mdl")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_leading_keeper_collects(stray: Path) -> None:
+    lock = HostLock(get_settings().lock_dir, "keeper")
+    assert lock.acquire()
+    kept = Keeper(get_settings())
+    kept.start()
+    try:
+        time.sleep(0.5)
+        assert stray.exists()
+        lock.release()
+        wait_until(lambda: not stray.exists(), 10)
+    finally:
+        kept.stop()
+
+
+def test_a_storage_that_fails_stops_no_keeper(stray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [KeyError("a bug"), DependencyError("the storage does not answer")]
+    storage = get_storage()
+    real = storage.keys
+
+    def broken(folder: str) -> list[str]:
+        if answers:
+            raise answers.pop()
+        return real(folder)
+
+    monkeypatch.setattr(storage, "keys", broken)
+    kept = Keeper(get_settings())
+    kept.start()
+    try:
+        wait_until(lambda: not stray.exists(), 10)
+    finally:
+        kept.stop()
+    assert answers == []
 
 
 def test_a_keeper_beside_ends_when_told_to(settings: Settings) -> None:

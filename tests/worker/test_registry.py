@@ -15,26 +15,22 @@ from models.config import FeatureConfig, JobSpec, Modality, ModelManifest, Netwo
 from models.errors import ArtifactError, SynesthesiaError
 from models.network import build_network
 from tests.rig import add_dataset, add_job, change_row
+from worker.aliases import delete_alias, get_alias, list_aliases, set_alias, take_default
 from worker.database import new_id, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError
 from worker.jobs import cancel_job, create_job
 from worker.registry import (
     ARTIFACT_FILES,
     add_model,
-    delete_alias,
     delete_model,
     find_base_model,
-    get_alias,
     get_evaluation,
     get_model,
     import_model,
-    list_aliases,
     list_backbones,
     list_models,
     model_directory,
     resolve_id,
-    set_alias,
-    take_default,
 )
 from worker.settings import Settings
 from worker.storage import get_storage, new_scratch

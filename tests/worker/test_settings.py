@@ -65,3 +65,5 @@ def test_times_fit_together() -> None:
     settings = Settings()
     assert settings.heartbeat_seconds * 5 < settings.lease_seconds
     assert settings.checkpoint_seconds < settings.stop_grace_seconds < settings.lease_seconds < settings.stall_seconds
+    assert settings.stop_grace_seconds < settings.finish_seconds < settings.stall_seconds
+    assert settings.stray_seconds > settings.finish_seconds + settings.lease_seconds

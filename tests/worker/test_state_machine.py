@@ -16,9 +16,10 @@ from worker.database import Event, Job, Outbox, db_now, read, write
 from worker.errors import ConflictError
 from worker.jobs import cancel_job, pause_job, resume_job
 from worker.keeper import sweep
-from worker.lease import ACTIVE, TERMINAL, add_status, claim, close, record, renew, requeue
+from worker.lease import add_status, claim, close, record, renew, requeue
 from worker.queue import relay
 from worker.settings import Settings, get_settings
+from worker.states import ACTIVE, TERMINAL
 
 DIRECTIVES = {"running": "run", "pausing": "pause", "cancelling": "cancel"}
 GIVEN_BACK = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}

@@ -15,11 +15,15 @@ from worker.settings import Settings
 from worker.storage import LocalStorage, Storage, checked_key, get_storage, new_scratch, storage_errors
 from worker.storage_remote import RemoteStorage
 
+HOUR = 3600.0
+
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Iterator[RemoteStorage]:
     yield RemoteStorage("memory://bucket", tmp_path / "cache")
-    fsspec.filesystem("memory").store.clear()
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -147,6 +151,29 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, folder: Path, monkeyp
     with pytest.raises(StorageFullError):
         LocalStorage(tmp_path / "blobs").publish_directory(folder, "datasets/x")
     assert not (tmp_path / "blobs" / "datasets" / "x").exists()
+
+
+def test_asking_for_a_copy_makes_it_new(tmp_path: Path, remote: RemoteStorage, folder: Path) -> None:
+    (tmp_path / "upload").write_bytes(b"archive")
+    packed, upload = remote.publish_directory(folder, "datasets/ds_1-1"), remote.publish_file(tmp_path / "upload", "uploads/ds_1")
+    fetches = (lambda: remote.fetch_directory(packed), lambda: remote.fetch_file(f"{packed}/b.json"), lambda: remote.fetch_file(upload))
+    for fetch in fetches:
+        local = fetch()
+        for path in (tmp_path / "cache").rglob("*"):
+            os.utime(path, (1.0, 1.0))
+        assert fetch() == local
+        remote.sweep(interrupted=HOUR, unused=HOUR)
+        assert local.exists()
+
+
+def test_the_age_of_a_blob_counts_from_its_publication(storage: Storage, folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (1.0, 1.0))
+    blob = storage.publish_directory(folder, "datasets/ds_1-1")
+    assert storage.keys("datasets") == [blob]
+    assert 0 <= storage.age(blob) < HOUR
+    assert storage.age("datasets/ds_2-1") == 0
+    assert storage.keys("artifacts") == []
 
 
 def test_scratch_folders_are_new_each_time(settings: Settings) -> None:

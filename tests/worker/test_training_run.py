@@ -16,7 +16,7 @@ from models.errors import DatasetError, Interrupted, UnavailableError
 from models.manifest import read_manifest
 from tests.conftest import RATE, tone
 from worker.checkpoints import Checkpoints
-from worker.orders import TrainingOrder
+from worker.orders import BaseOrder, TrainingOrder
 from worker.training_run import TrainingRun, training_device
 
 torch.set_num_threads(1)
@@ -111,6 +111,22 @@ def test_a_release_saves_and_the_next_start_goes_on_there(order: TrainingOrder) 
     run(order, again)
     assert [metrics["epoch"] for metrics in again.of("metrics")] == [2]
     assert again.of("message")[0]["message"].startswith("going on from step")
+
+
+def test_the_model_tells_how_layers_were_carried_over(order: TrainingOrder, tmp_path: Path) -> None:
+    run(order, Reports())
+    base = BaseOrder(name="mdl_1", model_id="mdl_1", directory=order.staging)
+    transfer = {"freeze": "gradual", "regularize": "l2_sp", "interpolate": 0.5, "statistics": "target"}
+    spec = JobSpec.model_validate(SPEC | {"base_model": "mdl_1", "transfer": transfer}, strict=False)
+    folder = tmp_path / "second"
+    wishes = Wishes()
+    second = order.model_copy(update={"spec": spec, "bases": (base,), "folder": folder})
+    result = run(second, Reports("metrics", lambda: setattr(wishes, "finish", True)), wishes)
+    record = read_manifest(second.staging).transfer
+    assert record.mode == "full"
+    assert list(record.thaw) == list(record.shared_layers)
+    assert (record.penalty, record.interpolation, record.statistics) == (0.01, 0.5, "target"), "a job that is ended early is mixed too"
+    assert result["cancelled"]
 
 
 def test_a_wish_to_finish_makes_the_model_now(order: TrainingOrder) -> None:

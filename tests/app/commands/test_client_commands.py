@@ -1,6 +1,7 @@
 """Each client command against the application behind a real socket: tables for people, JSON for programs."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,44 @@ def test_a_dataset_that_fails_exits_with_1(remote: Run, folder: Path, settings: 
     assert "failed: no file of the archive can be used" in outcome.out
 
 
+def test_pictures_are_drawn(remote: Run) -> None:
+    """From the command to a ready dataset, with the worker beside it as in the service."""
+    from sqlalchemy import select
+
+    from worker import database
+    from worker.supervisor import supervise
+
+    def work() -> None:
+        wait_until(lambda: newest_dataset() is not None)
+        with database.read() as session:
+            job = session.scalars(select(database.Job.id)).one()
+        supervise(job)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    sizes = "--labels 3 --items-per-label 5 --seed 2 --image-size 16 --generator gratings"
+    outcome = remote("datasets", "generate", *sizes.split(), "--json")
+    worker.join()
+    assert (outcome.status, outcome.err) == (0, "")
+    dataset = json.loads(outcome.out)
+    assert (dataset["status"], dataset["name"], dataset["items"]) == ("ready", "gratings-3x5", 15)
+    assert dataset["generator"] == {"generator": "gratings", "labels": 3, "items_per_label": 5, "seed": 2, "image_size": 16}
+
+
+def test_pictures_can_be_left_to_be_drawn(remote: Run) -> None:
+    outcome = remote("datasets", "generate", "--name", "shapes", "--no-wait")
+    assert outcome.status == 0
+    assert "shapes" in outcome.out
+    assert "processing" in outcome.out
+
+
+def test_what_the_service_does_not_draw_is_told(remote: Run) -> None:
+    outcome = remote("datasets", "generate", "--labels", "5000", "--items-per-label", "5000", "--no-wait")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "/items_per_label" in outcome.err
+    assert remote("datasets", "generate", "--generator", "kittens").status == 2
+
+
 def test_a_job_is_created_with_what_was_said_and_nothing_else(remote: Run, make_dataset: Callable[..., str]) -> None:
     said = "--name v1 --alias digits --epochs 3 --learning-rate 0.01 --optimizer sgd --seed 7 --metadata team=ivr --metadata note=a=b"
     assigned = "--set augmentation.mixup=0.2 --set features.n_mels=32"
@@ -106,6 +145,66 @@ def test_a_job_is_created_with_what_was_said_and_nothing_else(remote: Run, make_
     chosen = job["hyperparameters"]
     assert (chosen["epochs"], chosen["learning_rate"], chosen["optimizer"], chosen["batch_size"]) == (3, 0.01, "sgd", "auto")
     assert (job["augmentation"]["mixup"], job["features"]["n_mels"]) == (0.2, 32)
+
+
+def test_controls_are_asked_for_and_their_verdict_is_told(
+    remote: Run, make_dataset: Callable[..., str], make_model: Callable[..., str]
+) -> None:
+    from sqlalchemy import update
+
+    from worker import database, registry
+
+    dataset, base = make_dataset(), make_model(modality="image")
+    asked = f"{dataset} --base-model {base} --mode full --controls full --seeds 2"
+    job = json.loads(remote("jobs", "create", *asked.split(), "--json").out)
+    assert job["evaluation"]["controls"] == "full"
+    assert job["evaluation"]["seeds"] == 2
+    with database.write() as session:
+        control = session.get_one(database.Job, job["id"])
+        session.execute(update(database.Job).values(control="scratch", control_of="job_parent"))
+        session.add(copy_of(control, id="job_parent", control=None, control_of=None))
+        manifest = dict(session.get_one(database.Model, base).manifest)
+        manifest["transfer"] = {**manifest["transfer"], "shared_layers": ["stem"]}
+        evaluation = {"splits": {}, "transfer": {"sentence": "The layers helped."}}
+        session.execute(update(database.Model).values(evaluation=evaluation, manifest=manifest))
+    assert registry.get_evaluation(base)["transfer"]["sentence"] == "The layers helped."
+    shown = remote("jobs", "show", "job_parent").out
+    assert "scratch" in shown
+    assert job["id"] in shown
+    assert "The layers helped." in remote("models", "show", base).out
+
+
+def copy_of(job: Any, **changes: Any) -> Any:
+    """Another row with the same columns but for `changes`."""
+    columns = {attribute.key: getattr(job, attribute.key) for attribute in type(job).__mapper__.column_attrs}
+    return type(job)(**columns | changes)
+
+
+QUOTE = {
+    "kind": "result", "resolved": {"base_model": "resnet_tiny", "hyperparameters": {"epochs": 9}, "transfer": {"mode": "none"}},
+    "device": "cpu", "trainable_parameters": 1000, "total_parameters": 2000, "steps": 90,
+    "estimated_seconds": {"low": 8.0, "expected": 10.0, "high": 14.0},
+    "stages": [{"name": "training", "steps": 90, "seconds": {"low": 5.0, "expected": 6.0, "high": 7.0}}],
+    "peak_memory_bytes": 3 * 2**29, "disk_bytes": 5 * 2**20, "warnings": ["a [bold]warning[/bold]"],
+}  # fmt: skip
+
+
+def test_a_dry_run_prints_what_the_job_would_take(remote: Run, make_dataset: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker import quotes
+
+    class Order:
+        def model_dump_json(self) -> str:
+            return "{}"
+
+    monkeypatch.setattr(quotes, "training_order", lambda *_: Order())
+    monkeypatch.setattr(quotes, "_COMMAND", (sys.executable, "-c", f"import sys; sys.stdin.read(); print({json.dumps(QUOTE)!r})"))
+    arguments = ("jobs", "create", make_dataset(), "--epochs", "9", "--dry-run")
+    outcome = remote(*arguments)
+    assert (outcome.status, outcome.err) == (0, "")
+    shown = ("10.0 s (8.0 to 14.0)", "1,000 of 2,000", "1.5 GiB on cpu", "5.0 MiB", "6.0 s (5.0 to 7.0)", "a [bold]warning[/bold]")
+    assert [words for words in shown if words not in outcome.out] == []
+    assert json.loads(remote(*arguments, "--json").out) == {"object": "quote"} | {name: QUOTE[name] for name in QUOTE if name != "kind"}
+    assert json.loads(remote("jobs", "list", "--json").out) == []
 
 
 def test_a_refused_job_points_at_its_fields(remote: Run, make_dataset: Callable[..., str]) -> None:

@@ -110,6 +110,91 @@ def test_a_key_may_be_raced_for(client: TestClient) -> None:
     assert len(client.get("/datasets").json()["data"]) == 1
 
 
+FORMULA = {"generator": "fractals", "labels": 5, "items_per_label": 4, "seed": 7, "image_size": 24}
+
+
+def test_pictures_by_formula_are_asked_for_as_json(client: TestClient, settings: Settings) -> None:
+    response = client.post("/datasets", json=FORMULA | {"name": "shapes"})
+    assert response.status_code == 202
+    dataset = Dataset.model_validate(response.json())
+    assert (dataset.name, dataset.modality, dataset.status, dataset.size_bytes) == ("shapes", "image", "processing", 5 * 4 * 24 * 24 * 3)
+    assert response.json()["generator"] == FORMULA
+    assert response.headers["location"] == f"/datasets/{dataset.id}"
+    assert client.get(response.headers["location"]).json() == response.json()
+    assert client.get("/datasets").json()["data"] == [response.json()]
+    assert client.get("/jobs").json()["data"] == []
+    assert left_behind(settings) == []
+
+
+def test_only_the_generator_has_to_be_named(client: TestClient) -> None:
+    made = client.post("/datasets", json={"generator": "mixed"}).json()
+    assert made["name"] == "mixed-1000x100"
+    assert made["generator"] == {"generator": "mixed", "labels": 1000, "items_per_label": 100, "seed": 0, "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"generator": "kittens"}, "/generator"),
+        ({"labels": 1}, "/labels"),
+        ({"labels": 5001}, "/labels"),
+        ({"labels": 5.5}, "/labels"),
+        ({"items_per_label": 0}, "/items_per_label"),
+        ({"labels": 1001, "items_per_label": 1000}, "/items_per_label"),
+        ({"items_per_label": 5000, "image_size": 128}, "/items_per_label"),
+        ({"seed": -1}, "/seed"),
+        ({"image_size": 129}, "/image_size"),
+        ({"name": "a\u202eb"}, "/name"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+def test_wrong_values_of_a_formula_are_named(client: TestClient, changes: dict[str, object], pointer: str) -> None:
+    response = client.post("/datasets", json=FORMULA | changes)
+    assert response.status_code == 422
+    body = check_problem(response, 422, response.json()["code"])
+    assert [error["pointer"] for error in body["errors"]] == [pointer]
+    assert client.get("/datasets").json()["data"] == []
+
+
+def test_a_formula_without_a_generator_is_none(client: TestClient) -> None:
+    body = check_problem(client.post("/datasets", json={"labels": 5}), 422, "validation_error")
+    assert [error["pointer"] for error in body["errors"]] == ["/generator"]
+
+
+def test_broken_json_is_malformed(client: TestClient) -> None:
+    check_problem(client.post("/datasets", content=b"{", headers={"Content-Type": "application/json"}), 400, "malformed_json")
+
+
+def test_parameters_of_the_address_belong_to_archives(client: TestClient) -> None:
+    body = check_problem(client.post("/datasets?name=x&modality=image", json=FORMULA), 422, "validation_error")
+    assert [error["pointer"] for error in body["errors"]] == ["/query/name", "/query/modality"]
+
+
+def test_json_may_be_as_long_as_elsewhere(client: TestClient, settings: Settings) -> None:
+    """The address takes archives of gigabytes; they must not be kept in memory because they say that they are JSON."""
+    content = b'{"name": "' + b"x" * settings.max_json_bytes + b'"}'
+    for kind in ("application/json", "application/problem+json; charset=utf-8"):
+        check_problem(client.post("/datasets", content=content, headers={"Content-Type": kind}), 413, "body_too_large")
+
+
+def test_a_key_makes_one_generated_dataset(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    first, again = (client.post("/datasets", json=FORMULA, headers=headers) for _ in range(2))
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+    check_problem(client.post("/datasets", json=FORMULA | {"seed": 8}, headers=headers), 422, "idempotency_mismatch")
+    check_problem(upload(client, key="k1"), 422, "idempotency_mismatch")
+    assert client.post("/datasets", json=FORMULA).json()["id"] != first.json()["id"]
+    assert len(client.get("/datasets").json()["data"]) == 2
+
+
+def test_pictures_that_the_disk_has_no_room_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"total": 10**9, "free": 10**8})
+    monkeypatch.setattr("worker.generated.shutil.disk_usage", lambda _: usage)
+    body = check_problem(client.post("/datasets", json={"generator": "fractals"}), 507, "insufficient_storage")
+    assert "0.3 GB" in body["detail"]
+    assert client.get("/datasets").json()["data"] == []
+
+
 def test_lists_are_paged_newest_first(client: TestClient, make_dataset: Callable[..., str]) -> None:
     made = [make_dataset(name=f"n{number}") for number in range(5)]
     seen: list[str] = []

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from app.schemas.models import AliasList, BackboneList, Evaluation, Model, ModelList
+from app.schemas.models import AliasList, BackboneList, Evaluation, Model, ModelList, TransferWorth
+from models.verdict import Arm, Comparison, judge
 from tests.app.conftest import LABELS, check_problem
+from worker import database as row
+from worker.database import write
 from worker.settings import Settings
 
 TAR = {"Content-Type": "application/x-tar"}
@@ -66,6 +70,35 @@ def test_an_artifact_comes_back_as_it_went(client: TestClient, make_model: Calla
     assert imported.headers["location"] == f"/models/{copy.id}"
     assert (copy.name, copy.sha256) == ("again", Model.model_validate_json(client.get(f"/models/{model_id}").content).sha256)
     assert client.get(f"/models/{copy.id}/artifact").content.startswith(response.content[:100])
+
+
+def test_a_verdict_that_came_later_is_taken_along(client: TestClient, make_model: Callable[..., str], files: dict[str, bytes]) -> None:
+    model_id = make_model()
+    worth = judge(Comparison("bundled", arm("", 90), [arm("scratch", 50)]))
+    with write() as session:
+        session.execute(update(row.Model).where(row.Model.id == model_id).values(evaluation={"splits": {}, "transfer": worth}))
+    told = client.get(f"/models/{model_id}/evaluation").json()
+    assert Evaluation.model_validate(told).transfer == TransferWorth.model_validate(worth)
+    response = client.get(f"/models/{model_id}/artifact")
+    assert int(response.headers["content-length"]) == len(response.content)
+    found = unpacked(response.content)
+    assert {name for name in files if files[name] != found[name]} == {"evaluation.json", "model.json"}
+    imported = client.post("/models", content=response.content, headers=TAR)
+    assert imported.status_code == 201, "the hashes in model.json are those of the new files"
+    copy = client.get(f"/models/{imported.json()['id']}/evaluation").json()
+    assert copy["transfer"] == worth
+    assert unpacked(client.get(f"/models/{imported.json()['id']}/artifact").content) == found
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]  # regular files only
+
+
+def arm(name: str, right: int) -> Arm:
+    truth = [0] * 100
+    answers = {"test": {"predicted": [int(place >= right) for place in range(100)], "truth": truth, "groups": [-1] * 100}}
+    return Arm(name, 0, f"job_{name}", "succeeded", f"mdl_{name}", answers)
 
 
 def test_the_graph_alone(client: TestClient, make_model: Callable[..., str], files: dict[str, bytes]) -> None:

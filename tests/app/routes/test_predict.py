@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from starlette.testclient import TestClient
 from app.schemas.predict import Prediction
 from tests.app.conftest import LABELS, check_problem
 from tests.conftest import tone, wav_bytes
+from worker.errors import DependencyError
 from worker.settings import Settings
+from worker.storage import get_storage
 
 WAV = {"Content-Type": "audio/wav"}
 SOUND = wav_bytes(tone(440, 0.5))
@@ -133,5 +136,14 @@ def test_damaged_files_are_a_503_and_never_another_answer(client: TestClient, mo
             (folder / "model.json").write_text("{")
         case _:
             shutil.rmtree(folder)
-    code = "blob_missing" if fault == "all gone" else "model_unavailable"
-    check_problem(client.post("/predict", content=SOUND, headers=WAV), 503, code)
+    problem = check_problem(client.post("/predict", content=SOUND, headers=WAV), 503, "model_unavailable")
+    assert folder.name in problem["detail"]
+    assert "PUT /aliases" in problem["hint"]
+
+
+def test_a_storage_that_does_not_answer_is_not_the_models_fault(client: TestClient, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(_: str) -> Path:
+        raise DependencyError("the storage does not answer")
+
+    monkeypatch.setattr(get_storage(), "fetch_directory", down)
+    check_problem(client.post("/predict", content=SOUND, headers=WAV), 503, "dependency_unavailable")
