@@ -51,6 +51,7 @@ def test_twenty_messages_to_two_workers_start_a_job_once(broker: Broker, start_w
     assert [step for _, step in steps_made(job_id)] == list(range(1, 31))
 
 
+@pytest.mark.slow
 def test_a_busy_worker_leaves_messages_to_others(broker: Broker, keeper: Keeper, start_worker: StartWorker) -> None:
     start_worker()
     finished(add_job(steps=1), 40)

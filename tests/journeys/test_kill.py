@@ -30,7 +30,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def start_job(client: Client, folder: Path) -> str:
     dataset = upload(client, sound_archive(), folder, "tones")
-    return str(client.post("/jobs", small(dataset, hyperparameters=LONG))["id"])
+    return str(client.post("/jobs", small(dataset, transfer={"mode": "none"}, hyperparameters=LONG))["id"])
 
 
 def wait_for_step(client: Client, job_id: str, step: int) -> Json:
@@ -86,6 +86,20 @@ def test_the_whole_tree_dies_three_times(service: Service, tmp_path: Path) -> No
         assert len(starts) == 3
         assert all(later >= earlier for earlier, later in itertools.pairwise(starts))
         assert starts[-1] > 0
+
+
+def test_a_race_that_dies_is_run_again_and_gives_no_second_answer(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        dataset = upload(client, sound_archive(), tmp_path, "tones")
+        job_id = str(client.post("/jobs", small(dataset, alias="tones", hyperparameters={"epochs": 40}))["id"])
+        wait_until(lambda: client.get(f"/jobs/{job_id}")["progress"]["phase"] == "choosing" or None, 60)
+        for victim in service.find(*PARTS["trainer"]):
+            kill(victim)
+        job = finished(client, job_id, 120)
+        assert (job["status"], job["attempt"]) == ("succeeded", 2)
+        kept = [checkpoint["model"] for checkpoint in client.get(f"/jobs/{job_id}/checkpoints")["data"]]
+        assert len(kept) == 2
+        assert sorted(kept) == sorted(str(model["id"]) for model in client.pages("/models"))
 
 
 def test_an_ingest_that_dies_begins_again(service: Service, tmp_path: Path) -> None:
