@@ -144,6 +144,8 @@ def small(dataset: Json, **fields: Any) -> Json:
         "hyperparameters": {"epochs": 4, "batch_size": 16},
         "features": {"n_mels": 32, "hop_ms": 20, "clip_seconds": 0.5, "image_size": 28},
     }
+    if not {"transfer", "base_model"} & fields.keys():
+        body["transfer"] = {"mode": "none"}  # a race and a first answer are asked for where they are looked at
     for key, value in fields.items():
         body[key] = {**body[key], **value} if isinstance(value, dict) and key in body else value
     return body

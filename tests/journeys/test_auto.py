@@ -15,7 +15,12 @@ pytestmark = pytest.mark.xdist_group("service")
 def automatic(client: Client, sounds: Json, source: Json) -> Json:
     """A finished job that left everything open, on a service that holds an image model too."""
     assert source["status"] == "succeeded"
-    return run_job(client, small(sounds, alias="quick", name="quick", hyperparameters={"epochs": 40, "early_stopping_patience": None}))
+    return run_job(
+        client,
+        small(
+            sounds, transfer={"mode": "auto"}, alias="quick", name="quick", hyperparameters={"epochs": 40, "early_stopping_patience": None}
+        ),
+    )
 
 
 def race_of(client: Client, job: Json) -> Json:

@@ -91,7 +91,7 @@ def test_the_whole_tree_dies_three_times(service: Service, tmp_path: Path) -> No
 def test_a_race_that_dies_is_run_again_and_gives_no_second_answer(service: Service, tmp_path: Path) -> None:
     with service.client() as client:
         dataset = upload(client, sound_archive(), tmp_path, "tones")
-        job_id = str(client.post("/jobs", small(dataset, alias="tones", hyperparameters={"epochs": 40}))["id"])
+        job_id = str(client.post("/jobs", small(dataset, transfer={"mode": "auto"}, alias="tones", hyperparameters={"epochs": 40}))["id"])
         wait_until(lambda: client.get(f"/jobs/{job_id}")["progress"]["phase"] == "choosing" or None, 60)
         for victim in service.find(*PARTS["trainer"]):
             kill(victim)
