@@ -58,5 +58,6 @@ def transferred(client: Client, sounds: Json, source: Json) -> Json:
             alias="tones",
             name="tones",
             hyperparameters={"epochs": 80, "early_stopping_patience": None},
+            augmentation={"warp": False, "echo": False},  # these words differ by what a warp moves
         ),
     )

@@ -8,7 +8,8 @@ from models.bundled import bundled_backbone
 from tests.conftest import tone, wav_bytes
 from tests.service import Service, run_job, small
 
-pytestmark = pytest.mark.xdist_group("service")
+# The alias `default` goes to the first fine-tune that succeeds; other journeys look for it on the transferred model.
+pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.usefixtures("transferred")]
 
 
 @pytest.fixture(scope="module")
