@@ -71,7 +71,7 @@ def test_the_framework_s_own_errors_are_not_promised(document: dict[str, Any]) -
 
 def test_what_creates_takes_a_key(operations: list[tuple[str, str, dict[str, Any]]]) -> None:
     keyed = {operation["operationId"] for _, _, operation in operations if "Idempotency-Key" in str(operation.get("parameters"))}
-    assert keyed == {"createDataset", "createJob", "importModel"}
+    assert keyed == {"createDataset", "createJob", "createTransferability", "importModel"}
 
 
 def test_bodies_that_our_own_parsers_read_are_described(document: dict[str, Any]) -> None:

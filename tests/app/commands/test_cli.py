@@ -23,6 +23,7 @@ COMMANDS = dict(commands(ROOT))
 CLIENT_COMMANDS = {
     ("datasets", "list"): (),
     ("datasets", "show"): ("ds_1",),
+    ("datasets", "generate"): (),
     ("jobs", "create"): ("ds_1",),
     ("jobs", "list"): (),
     ("jobs", "show"): ("job_1",),
