@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import filebody, jsonbody, predictors, streaming, uploads
+from app import engines, filebody, jsonbody, predictors, streaming, uploads
 from app.body import BODY_RATE
 from models.audio import AudioLimits
 from worker import quotes
@@ -48,6 +48,6 @@ def limits_in_force(settings: Settings) -> dict[str, Any]:
         "max_event_streams": streaming.MAX_STREAMS,
         "max_quotes": quotes.MAX_QUOTES,
         "max_quote_seconds": quotes.QUOTE_SECONDS,
-        "max_models_loaded": predictors.MAX_ENGINES,
+        "max_models_loaded": engines.MAX_ENGINES,
         "max_prediction_wait_seconds": predictors.MAX_WAIT_SECONDS,
     }

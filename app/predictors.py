@@ -4,20 +4,19 @@ What waits is bounded by time, not by count: as many as will be done within MAX_
 """
 
 import asyncio
-import collections
 import concurrent.futures
 import contextlib
 import math
 import os
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from app.engines import Engines, unavailable
 from app.filebody import FileBody
 from app.metrics import Metrics
 from models.audio import AudioLimits, decode_audio
@@ -29,7 +28,6 @@ from worker.registry import get_model, model_directory
 from worker.settings import MIB, Settings
 from worker.storage import LOST_CODES
 
-MAX_ENGINES = 8  # held ready at once; the least recently used goes first
 MAX_WAIT_SECONDS = 2.0  # a prediction that could not begin within this is refused
 MAX_WAITING_BYTES = 256 * MIB  # of sounds in memory at once
 RESOLVED_SECONDS = 1.0  # how long another process's move of an alias may go unseen
@@ -54,7 +52,7 @@ class Predictors:
         self._limits = AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
         self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="predict")
-        self._engines = _Engines()
+        self._engines = Engines()
         self._resolved: dict[str, tuple[float, str, Path]] = {}
         self._waiting = 0
         self._waiting_bytes = 0
@@ -119,8 +117,7 @@ class Predictors:
     def _run(self, name: str, data: bytes, options: Options, asked: float) -> dict[str, Any]:
         if time.monotonic() - asked > MAX_WAIT_SECONDS:
             raise OverloadedError("the prediction could not begin in time", retry_after=math.ceil(MAX_WAIT_SECONDS))
-        model_id, folder = self._resolve(name)
-        engine = self._engines.get(model_id, folder)
+        model_id, engine = self.engine(name)
         began = time.perf_counter()
         sound = decode_audio(data, sample_rate=engine.manifest.network.features.sample_rate, limits=self._limits)
         decoded = time.perf_counter()
@@ -137,6 +134,14 @@ class Predictors:
             **_segments(engine, prediction, options),
         }
 
+    def engine(self, name: str) -> tuple[str, Engine]:
+        """Return id and engine of the speech model that `name` stands for; blocks while it loads.
+
+        Raises NotFoundError, GoneError, InputError for a model of pictures, DependencyError where its files can't be used.
+        """
+        model_id, folder = self._resolve(name)
+        return model_id, self._engines.get(model_id, folder)
+
     def _resolve(self, name: str) -> tuple[str, Path]:
         found = self._resolved.get(name)
         if found is not None and found[0] > time.monotonic():
@@ -150,66 +155,12 @@ class Predictors:
         try:
             model_id, folder = model_directory(model["id"])
         except (ArtifactError, OSError) as error:
-            raise _unavailable(model["id"]) from error
+            raise unavailable(model["id"]) from error
         except DependencyError as error:
             # A storage that does not answer is another matter: the model may be well.
-            raise _unavailable(model["id"]) if error.code in LOST_CODES else error from error
+            raise unavailable(model["id"]) if error.code in LOST_CODES else error from error
         self._resolved[name] = (time.monotonic() + RESOLVED_SECONDS, model_id, folder)
         return model_id, folder
-
-
-class _Engines:
-    """The engines in use, least recently used first. Safe in threads; one load of a model at a time, others go on."""
-
-    def __init__(self) -> None:
-        self._held: collections.OrderedDict[str, Engine] = collections.OrderedDict()
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def get(self, model_id: str, folder: Path) -> Engine:
-        """Return the engine of a model, loaded if need be. Raises DependencyError where its files can't be used."""
-        engine = self._find(model_id)
-        if engine is not None:
-            return engine
-        with self._loads(model_id):
-            engine = self._find(model_id) or _load(model_id, folder)
-            with self._lock:
-                self._held[model_id] = engine
-                while len(self._held) > MAX_ENGINES:
-                    self._held.popitem(last=False)
-        return engine
-
-    def _find(self, model_id: str) -> Engine | None:
-        with self._lock:
-            if model_id in self._held:
-                self._held.move_to_end(model_id)
-            return self._held.get(model_id)
-
-    @contextlib.contextmanager
-    def _loads(self, model_id: str) -> Iterator[None]:
-        with self._lock:
-            lock = self._loading.setdefault(model_id, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            self._loading.pop(model_id, None)
-
-
-def _load(model_id: str, folder: Path) -> Engine:
-    try:
-        return Engine.load(folder, threads=1)
-    except (ArtifactError, OSError) as error:
-        raise _unavailable(model_id) from error
-
-
-def _unavailable(model_id: str) -> DependencyError:
-    return DependencyError(
-        f"the files of model {model_id} are missing or damaged", code="model_unavailable", retry_after=60,
-        hint="bring them back from a backup of the storage, or use another model: PUT /aliases/{alias} moves a name to it",
-    )  # fmt: skip
 
 
 def judged(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], thresholds: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -63,8 +63,10 @@ class Founder:
             base = next((base for base in self._order.bases if base.name == self._order.resolved.base_model), None)
             return Foundation(self._order.resolved, self._load(base), base)
         arms = self.arms()
-        self._hooks.announce(next(iter(arms.values())))
-        chosen = arms[self._race(arms)] if len(arms) > 1 else next(iter(arms.values()))
+        first = next(iter(arms.values()))
+        # Random weights have no first answer to give, wherever they stand in the order.
+        self._hooks.announce(next((arm for arm in arms.values() if arm.source is not None), first))
+        chosen = arms[self._race(arms)] if len(arms) > 1 else first
         model_id = chosen.base.model_id if chosen.base else None
         self._hooks.report("resolved", spec=chosen.spec.model_dump(mode="json"), base_model_id=model_id)
         return chosen

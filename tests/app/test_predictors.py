@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from app import predictors as module
+from app.engines import MAX_ENGINES
 from app.filebody import FileBody
 from app.metrics import Metrics
-from app.predictors import MAX_ENGINES, MAX_WAIT_SECONDS, Options, Predictors, judged
+from app.predictors import MAX_WAIT_SECONDS, Options, Predictors, judged
 from models.config import ModelManifest
 from models.engine import Engine
 from tests.app.conftest import request_of
