@@ -1,8 +1,9 @@
 """The body of a request as the layers below receive it: counted against its limit, given up when it comes too slowly."""
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.types import Message, Receive
 
@@ -16,12 +17,24 @@ LINGER_BYTES = 256 * 1024  # of a refused body are read and dropped, so that the
 LINGER_SECONDS = 1.0
 
 
+# What may be larger than JSON, by method and address. Everything else is a description, and small.
+_LARGE: Mapping[tuple[str, str], Callable[[Settings], int]] = {
+    ("POST", "/datasets"): lambda settings: settings.max_archive_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/models"): lambda settings: settings.max_archive_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/predict"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/embeddings"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/predict/batch"): lambda settings: settings.max_batch_bytes + MULTIPART_ALLOWANCE,
+}
+_TENSORS = re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?/infer")  # addresses with names in them
+
+
 def body_limit(settings: Settings, method: str, path: str) -> int:
     """Return the most bytes that the body of such a request may have."""
-    if method == "POST" and path in ("/datasets", "/models"):
-        return settings.max_archive_bytes + MULTIPART_ALLOWANCE
-    if method == "POST" and path == "/predict":
-        return settings.max_sound_bytes + MULTIPART_ALLOWANCE
+    limit = _LARGE.get((method, path))
+    if limit is not None:
+        return limit(settings)
+    if method == "POST" and _TENSORS.fullmatch(path):
+        return settings.max_inference_bytes
     return settings.max_json_bytes
 
 

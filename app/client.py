@@ -126,6 +126,21 @@ class Client:
         files = {"file": (sound.name, sound.read_bytes())}
         return self._patiently(lambda: self._send("POST", "/predict", params=_present(params), files=files))
 
+    def predict_archive(self, archive: Path, **params: Any) -> Iterator[Json]:
+        """Yield what the model hears in each file of an archive, or its error, as they are made. Raises ValueError for any other file."""
+        headers = {
+            "Content-Type": archive_type(archive),
+            "Content-Length": str(archive.stat().st_size),
+            "Accept": "application/x-ndjson",
+        }
+        with self._translated(), archive.open("rb") as source:
+            content = _pieces(source, lambda _: None)
+            with self._http.stream("POST", "/predict/batch", params=_present(params), content=content, headers=headers) as response:
+                _raise_for_problem(response)
+                for row in map(json.loads, response.iter_lines()):
+                    if row["object"] != "done":
+                        yield row
+
     def download(self, path: str, target: Path, *, on_bytes: OnBytes = lambda _: None) -> int:
         """Write a file of the service to `target`, which appears only when it is complete; return its size in bytes."""
         draft = target.with_name(target.name + ".part")

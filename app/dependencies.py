@@ -6,6 +6,7 @@ All are coroutines: FastAPI would send plain functions through a thread, which t
 import asyncio
 import re
 import shutil
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, Path, Query
@@ -13,7 +14,10 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
+from app.batches import Batches
 from app.errors import MalformedError, NotAcceptableError, ValidationError
+from app.jsonbody import JSON_TYPE
+from app.lanes import Lanes
 from app.predictors import Predictors
 from app.streaming import EVENT_STREAM, EventStreams
 from app.uploads import Uploads
@@ -26,7 +30,7 @@ _METADATA = re.compile(rf"metadata\[({METADATA_KEY})\]")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _DISK_RETRY_SECONDS = 60
 _KEPT_NAMES = "synesthesia_query_names"
-_JSON_RANGES = frozenset({"application/json", "application/*", "*/*"})
+_JSON_RANGES = frozenset({JSON_TYPE, "application/*", "*/*"})
 
 
 async def _settings(request: Request) -> Settings:
@@ -49,10 +53,22 @@ async def _streams(request: Request) -> EventStreams:
     return streams
 
 
+async def _lanes(request: Request) -> Lanes:
+    lanes: Lanes = request.app.state.lanes
+    return lanes
+
+
+async def _batches(request: Request) -> Batches:
+    batches: Batches = request.app.state.batches
+    return batches
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 PredictorsDep = Annotated[Predictors, Depends(_predictors)]
 UploadsDep = Annotated[Uploads, Depends(_uploads)]
 StreamsDep = Annotated[EventStreams, Depends(_streams)]
+LanesDep = Annotated[Lanes, Depends(_lanes)]
+BatchesDep = Annotated[Batches, Depends(_batches)]
 
 
 async def _dataset_id(dataset_id: Annotated[str, Path(description="Id of the dataset, `ds_…`.")]) -> str:
@@ -77,11 +93,17 @@ async def _alias_ref(name: Annotated[str, Path(description="The alias.")]) -> st
     return _possible("alias", name)
 
 
+async def _served_name(name: Annotated[str, Path(description="Id of the model, or an alias.")]) -> str:
+    return _possible("model or alias", name)
+
+
 DatasetId = Annotated[str, Depends(_dataset_id)]
 JobId = Annotated[str, Depends(_job_id)]
 ModelRef = Annotated[str, Depends(_model_ref)]
 ModelQuery = Annotated[str | None, Depends(_model_query)]
 AliasRef = Annotated[str, Depends(_alias_ref)]
+ServedName = Annotated[str, Depends(_served_name)]
+ServedVersion = Annotated[str, Path(description="`1`, or the id of the model that the name stands for.")]
 NewAlias = Annotated[str, Path(pattern=f"^{_NAME.pattern}$", description="The alias.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
 
@@ -145,12 +167,18 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 async def wants_events(request: Request) -> bool:
     """Whether the caller asks for an event stream and not for JSON. Raises NotAcceptableError for anything else."""
+    return accepted_type(request, (EVENT_STREAM,)) == EVENT_STREAM
+
+
+def accepted_type(request: Request, instead: Sequence[str]) -> str:
+    """Return the first of the media types `instead` of JSON that the caller names, else JSON. Raises NotAcceptableError for neither."""
     ranges = {part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")}
-    if EVENT_STREAM in ranges:
-        return True
+    named = [kind for kind in instead if kind in ranges]
+    if named:
+        return named[0]
     if ranges & _JSON_RANGES:
-        return False
-    raise NotAcceptableError(f"events come as application/json or {EVENT_STREAM}")
+        return JSON_TYPE
+    raise NotAcceptableError(f"the answer comes as {' or '.join((JSON_TYPE, *instead))}")
 
 
 def free_share(settings: Settings) -> float:

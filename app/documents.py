@@ -15,14 +15,16 @@ from app.jsonbody import JSON_TYPE
 from app.problems import TITLES
 from app.schemas.common import Problem
 from app.schemas.datasets import DatasetRequest
+from app.schemas.inference import InferenceRequest
 from app.schemas.models import AliasTarget
 from app.streaming import EVENT_STREAM
 from models.config import METADATA_KEY, JobSpec
 from models.transferability import TransferabilitySpec
 
-CONTRACT_VERSION = "1.0.0"  # of the contract, not of the program: rises when openapi.json changes
+CONTRACT_VERSION = "1.1.0"  # of the contract, not of the program: rises when openapi.json changes
+BYTES_TYPE = "application/octet-stream"
 _REFERENCE = "#/components/schemas/{model}"
-_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, DatasetRequest, JobSpec, TransferabilitySpec, AliasTarget)
+_EXTRA_MODELS: tuple[type[BaseModel], ...] = (Problem, DatasetRequest, JobSpec, TransferabilitySpec, AliasTarget, InferenceRequest)
 _BINARY = {"type": "string", "format": "binary"}
 _KEY_PARAMETER = {
     "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
@@ -36,28 +38,40 @@ METADATA_PARAMETER = {
 _REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "As sent, or made; it stands in the log."}}
 
 
-def json_request(model: type[BaseModel], *, creates: bool = False) -> dict[str, Any]:
-    """Return the OpenAPI parts of a route that reads `model` as JSON."""
-    body = {"required": True, "content": {JSON_TYPE: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
+def json_request(model: type[BaseModel], *, creates: bool = False, binary: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI parts of a route that reads `model` as JSON; with `binary` also as JSON with bytes behind it."""
+    content = {JSON_TYPE: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}} | (
+        {BYTES_TYPE: {"schema": _BINARY}} if binary else {}
+    )
+    body = {"required": True, "content": content}
     return {"requestBody": body} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
 
 
 def file_request(
-    form: type[BaseModel] | None, raw_types: Iterable[str], *, instead: type[BaseModel] | None = None, creates: bool = True
+    form: type[BaseModel] | None,
+    raw_types: Iterable[str],
+    *,
+    instead: type[BaseModel] | None = None,
+    creates: bool = True,
+    several: bool = False,
 ) -> dict[str, Any]:
-    """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`; or `instead` as JSON."""
-    content = {FORM_TYPE: {"schema": _form_schema(form)}} | {kind: {"schema": _BINARY} for kind in raw_types}
+    """Return the OpenAPI parts of a route that reads one file: raw, or in a form beside the fields of `form`; or `instead` as JSON.
+
+    With `several` the form's file may stand more than once.
+    """
+    content = {FORM_TYPE: {"schema": _form_schema(form, several=several)}} | {kind: {"schema": _BINARY} for kind in raw_types}
     if instead is not None:
         content[JSON_TYPE] = {"schema": {"$ref": _REFERENCE.format(model=instead.__name__)}}
     return {"requestBody": {"required": True, "content": content}} | ({"parameters": [_KEY_PARAMETER]} if creates else {})
 
 
-def _form_schema(form: type[BaseModel] | None) -> dict[str, Any]:
-    """Return a form's parts: the file, and the fields of `form`, which can be left out but not null."""
+def _form_schema(form: type[BaseModel] | None, *, several: bool) -> dict[str, Any]:
+    """Return a form's parts: the file or files, and the fields of `form`, which can be left out but not null."""
+    file = {"type": "array", "items": _BINARY, "minItems": 1} if several else _BINARY
     found = form.model_json_schema() if form else {"properties": {}}
     fields = {name: _without_null(field) for name, field in found["properties"].items()}
     required = [FILE_PART, *found.get("required", ())]
-    return {"type": "object", "properties": {FILE_PART: _BINARY, **fields}, "required": required, "additionalProperties": False}
+    return {"type": "object", "properties": {FILE_PART: file, **fields}, "required": required, "additionalProperties": False}
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
@@ -71,9 +85,11 @@ def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The file", "content": {media_type: {"schema": _BINARY}}}}
 
 
-def events_response() -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI response of a feed that is JSON or an event stream."""
-    return {200: {"content": {EVENT_STREAM: {"schema": {"type": "string", "description": "one `data:` line of JSON an event"}}}}}
+def events_response(*more: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI response of a feed that is JSON, an event stream, or one of the media types `more`, with a JSON object a line."""
+    events = {EVENT_STREAM: {"schema": {"type": "string", "description": "one `data:` line of JSON an event"}}}
+    lines = {kind: {"schema": {"type": "string", "description": "one JSON object a line"}} for kind in more}
+    return {200: {"content": events | lines}}
 
 
 def operation_id(route: APIRoute) -> str:

@@ -36,6 +36,7 @@ from worker.errors import CapacityError, ConflictError, DependencyError, GoneErr
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_LATER = frozenset({429, 503, 507})
+INFERENCE_PREFIX = "/v2"  # addresses of the Open Inference Protocol
 UNAVAILABLE_RETRY_SECONDS = 60  # what a machine lacks is put right by people, not within seconds
 
 log = structlog.get_logger(__name__)
@@ -162,6 +163,8 @@ def problem_body(error: SynesthesiaError, *, instance: str, request_id: str) -> 
     errors = error.errors if isinstance(error, ValidationError) else _param_errors(error)
     if errors:
         body["errors"] = errors
+    if instance.startswith(INFERENCE_PREFIX):
+        body["error"] = error.message  # where clients of that protocol look for the sentence
     return body
 
 

@@ -20,10 +20,9 @@ from app.metrics import Metrics
 from models.errors import ConfigError, SynesthesiaError
 from worker.settings import Settings
 
-OPEN_PATHS = frozenset(
-    {"/", "/healthz", "/readyz", "/version", "/docs", "/openapi.json"}
-)  # no key asked: liveness, and the public contract
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines: not worth a log line
+_PROBES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = _PROBES | {"/", "/version", "/docs", "/openapi.json"}  # no key asked: liveness, and the public contract
+QUIET_PATHS = _PROBES | {"/metrics"}  # asked every few seconds by machines: not worth a log line
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import engines, filebody, jsonbody, predictors, streaming, uploads
+from app import batches, engines, filebody, inference, jsonbody, predictors, streaming, uploads
 from app.body import BODY_RATE
 from models.audio import AudioLimits
 from worker import quotes
@@ -13,6 +13,8 @@ _SETTINGS = (
     "max_json_bytes",
     "max_sound_bytes",
     "max_sound_seconds",
+    "max_batch_bytes",
+    "max_inference_bytes",
     "max_image_bytes",
     "max_image_pixels",
     "max_image_side",
@@ -39,12 +41,16 @@ def limits_in_force(settings: Settings) -> dict[str, Any]:
         "max_json_depth": jsonbody.MAX_DEPTH,
         "max_form_fields": filebody.MAX_FIELDS,
         "max_form_field_bytes": filebody.MAX_FIELD_BYTES,
+        "max_file_name": filebody.MAX_NAME,
         "min_sound_seconds": sound.min_seconds,
         "min_sound_rate": sound.min_rate,
         "max_sound_rate": sound.max_rate,
         "max_sound_channels": sound.max_channels,
         "max_label_pixels": MAX_LABEL_PIXELS,
         "max_uploads": uploads.MAX_UPLOADS,
+        "max_batches": batches.MAX_BATCHES,
+        "max_batch_files": batches.MAX_BATCH_FILES,
+        "max_inference_items": inference.MAX_ITEMS,
         "max_event_streams": streaming.MAX_STREAMS,
         "max_quotes": quotes.MAX_QUOTES,
         "max_quote_seconds": quotes.QUOTE_SECONDS,

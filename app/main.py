@@ -10,19 +10,24 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from app.batches import Batches
 from app.dependencies import refuse_unknown_parameters
 from app.documents import CONTRACT_VERSION, document, operation_id
 from app.errors import install_handlers
 from app.gate import Gate, check_exposure
+from app.lanes import Lanes
 from app.metrics import Metrics
 from app.predictors import Predictors
-from app.routes import datasets, jobs, models, predict, system, transferability
+from app.routes import batch, datasets, embeddings, inference, jobs, models, predict, system, transferability
 from app.streaming import EventStreams
 from app.uploads import Uploads
 from worker.keeper import Keeper
 from worker.settings import Settings, get_settings
 
-ROUTERS = (datasets.router, jobs.router, transferability.router, models.router, predict.router, system.router)
+ROUTERS = (
+    *(datasets.router, jobs.router, transferability.router, models.router),
+    *(predict.router, batch.router, embeddings.router, inference.router, system.router),
+)
 
 
 class _Api(FastAPI):
@@ -56,6 +61,8 @@ def create_api(settings: Settings) -> FastAPI:
     api.state.settings = settings
     api.state.metrics = Metrics()
     api.state.predictors = Predictors(settings, api.state.metrics)
+    api.state.lanes = Lanes()
+    api.state.batches = Batches(api.state.predictors, api.state.lanes)
     api.state.uploads = Uploads(settings)
     api.state.streams = EventStreams()
     for router in ROUTERS:

@@ -41,6 +41,7 @@ TITLES: dict[str, str] = {
     "model_deleted": "The model has been deleted",
     "model_in_use": "An alias or a job needs the model",
     "no_default_model": "No model was named, and there is no default yet",
+    "model_version_not_found": "The name stands for another version of the model",
     "alias_not_found": "No such alias",
     "file_not_found": "The model has no such file",
     # Content
@@ -95,6 +96,8 @@ TITLES: dict[str, str] = {
     "archive_too_large": "The archive is too large",
     "archive_too_many_members": "The archive holds too many files",
     "artifact_invalid": "The model file is damaged or of another format",
+    "embedding_unavailable": "The model gives no embeddings",
+    "tensor_invalid": "A tensor is not as the model takes it",
     "export_failed": "The model can't be exported",
     "export_mismatch": "The exported model gives other answers than the trained one",
     "checkpoint_mismatch": "The checkpoint belongs to another job",

@@ -34,7 +34,7 @@ ARCHIVE_TYPES = {
 
 @dataclass(frozen=True)
 class Upload:
-    """A file on the disk, whole. Whoever wants to keep it moves it away."""
+    """A file on the disk, whole, or several in one. Whoever wants to keep it moves it away."""
 
     path: Path
     sha256: str
@@ -43,6 +43,10 @@ class Upload:
     format: str | None
     """zip, tar or tar.gz, by its first bytes"""
     fields: dict[str, str]
+    names: tuple[str | None, ...] = (None,)
+    """of the files that `path` holds one behind the other, as the client calls them"""
+    sizes: tuple[int, ...] = ()
+    """bytes of each of them"""
 
 
 class Uploads:
@@ -97,28 +101,32 @@ def require_format(upload: Upload, media_type: str) -> str:
 
 async def _write(body: FileBody, path: Path) -> Upload:
     digest = hashlib.sha256()
-    size = 0
+    sizes: list[int] = []
     head = b""
     waiting: list[bytes] = []
     waiting_bytes = 0
     with path.open("xb", buffering=0) as file:
-        async for chunk in body:
+        async for number, chunk in body.numbered():
+            sizes += [0] * (number + 1 - len(sizes))
+            sizes[number] += len(chunk)
             head = head if len(head) >= HEAD_BYTES else head + chunk[:HEAD_BYTES]
             waiting.append(chunk)
             waiting_bytes += len(chunk)
             if waiting_bytes >= FLUSH_BYTES:
-                size += await asyncio.to_thread(_flush, file, digest, waiting)
+                await asyncio.to_thread(_flush, file, digest, waiting)
                 waiting, waiting_bytes = [], 0
-        size += await asyncio.to_thread(_flush, file, digest, waiting)
+        await asyncio.to_thread(_flush, file, digest, waiting)
+    sizes += [0] * (len(body.names) - len(sizes))
+    size = sum(sizes)
     if size == 0:
         raise ValidationError([{"pointer": f"/{FILE_PART}" if body.is_form else "", "detail": "the file is empty"}])
-    return Upload(path, digest.hexdigest(), size, next(iter(formats_of(head)), None), body.fields)
+    kind = next(iter(formats_of(head)), None)
+    return Upload(path, digest.hexdigest(), size, kind, body.fields, tuple(body.names), tuple(sizes))
 
 
-def _flush(file: BinaryIO, digest: "hashlib._Hash", chunks: list[bytes]) -> int:
+def _flush(file: BinaryIO, digest: "hashlib._Hash", chunks: list[bytes]) -> None:
     data = b"".join(chunks)
     digest.update(data)
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
-    return len(data)

@@ -21,6 +21,7 @@ from models.manifest import GRAPH, MANIFEST, read_manifest, verify_files
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 OUTPUT = "probabilities"
+EMBEDDING = "embedding"  # the backbone's vector, which the head takes; graphs that older versions exported have none
 _CHUNK = 16  # clips run at once: a quarter less time a clip than one by one, while the memory stays that of 16
 _SUM_TOLERANCE = 1e-3
 _SILENT = 4  # of ONNX Runtime's log levels: what goes wrong is raised, and must not be written to the service's output as well
@@ -62,6 +63,8 @@ class Engine:
         self.manifest = manifest
         self._session = session
         self._input, self._shape = graph_input(manifest.network)
+        self.embedding_size = _embedding_size(session)
+        """numbers in the backbone's vector; None where the graph does not give it"""
         self.thresholds: Floats = np.array([manifest.thresholds.get(label, 0.0) for label in manifest.network.labels], np.float32)
         """(classes,), the least probability at which each label is believed; zeros where nothing is rejected"""
 
@@ -123,11 +126,33 @@ class Engine:
         probabilities: Floats = answer
         return probabilities
 
+    def embeddings(self, inputs: Floats) -> Floats:
+        """Return the backbone's vectors, shape (batch, features), of inputs as `probabilities` takes them.
+
+        Raises ValueError for other shapes, ArtifactError (embedding_unavailable) for a graph that does not give them.
+        """
+        if inputs.shape[1:] != self._shape:
+            raise ValueError(f"inputs have shape {inputs.shape}, the model takes (batch, {', '.join(map(str, self._shape))})")
+        if self.embedding_size is None:
+            raise ArtifactError(
+                "the model's graph does not give the backbone's vector: an older version exported it", code="embedding_unavailable",
+                hint="train the model again, or use a newer one",
+            )  # fmt: skip
+        chunks = [self._embed(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.embedding_size), np.float32)
+
+    def _embed(self, inputs: Floats) -> Floats:
+        """Return the vectors, shape (batch, features), of one chunk."""
+        (vectors,) = self._session.run([EMBEDDING], {self._input: np.ascontiguousarray(inputs, np.float32)})
+        found: Floats = vectors
+        return found
+
     def _prove(self) -> None:
         """Raise ArtifactError unless the graph has the inputs and outputs that the manifest promises and answers with probabilities."""
         inputs = [(node.name, node.type, tuple(node.shape[1:])) for node in self._session.get_inputs()]
         outputs = [(node.name, node.type) for node in self._session.get_outputs()]
-        if inputs != [(self._input, "tensor(float)", self._shape)] or outputs != [(OUTPUT, "tensor(float)")]:
+        known = [[(name, "tensor(float)") for name in names] for names in ((OUTPUT,), (OUTPUT, EMBEDDING))]
+        if inputs != [(self._input, "tensor(float)", self._shape)] or outputs not in known:
             raise _graph_error(f"takes {str(inputs)[:200]} and gives {str(outputs)[:200]}")
         try:
             answer = self._run(np.zeros((2, *self._shape), np.float32))
@@ -137,6 +162,10 @@ class Engine:
             raise _graph_error(f"answers two inputs with shape {answer.shape}, there are {len(self.labels)} labels")
         if not (np.isfinite(answer).all() and (answer >= 0).all() and np.allclose(answer.sum(axis=1), 1, atol=_SUM_TOLERANCE)):
             raise _graph_error("answers with numbers that are no probabilities")
+        if self.embedding_size is not None:
+            vectors = self._embed(np.zeros((2, *self._shape), np.float32))
+            if vectors.shape != (2, self.embedding_size) or not np.isfinite(vectors).all():
+                raise _graph_error(f"answers two inputs with embeddings of shape {vectors.shape}, or with such that are not finite")
 
 
 def graph_input(config: NetworkConfig) -> tuple[str, tuple[int, ...]]:
@@ -167,6 +196,14 @@ def open_session(graph: bytes, *, threads: int = 1) -> onnxruntime.InferenceSess
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except RUNTIME_ERRORS as error:
         raise _graph_error("can't be loaded") from error
+
+
+def _embedding_size(session: onnxruntime.InferenceSession) -> int | None:
+    """Return the length of the graph's second output as it is declared, -1 where it declares none, None where there is no such output."""
+    shapes = [node.shape for node in session.get_outputs() if node.name == EMBEDDING]
+    if not shapes:
+        return None
+    return shapes[0][1] if len(shapes[0]) == 2 and isinstance(shapes[0][1], int) else -1
 
 
 def segment_starts(n_samples: int, clip: int) -> list[int]:

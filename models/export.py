@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.engine import OUTPUT, RUNTIME_ERRORS, Floats, graph_input, open_session
+from models.engine import EMBEDDING, OUTPUT, RUNTIME_ERRORS, Floats, graph_input, open_session
 from models.errors import ArtifactError
 from models.files import write_durably
 from models.manifest import GRAPH
 from models.network import Network, picture_model, waveform_model
 
 TOLERANCE = 1e-4  # in probability
+VECTOR_TOLERANCE = 1e-3  # of the backbone's vector, relative to the largest of its numbers: they have no scale of their own
 _OPSET = 18  # understood by every ONNX Runtime since 1.14
 _TRACE_BATCH = 2  # one would tempt the tracer to take the batch axis for a constant
 # What the exporter says of itself each time; nothing that could be done about it.
@@ -37,7 +38,7 @@ _KNOWN_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
 
 
 def export_onnx(network: Network, path: Path) -> None:
-    """Write the graph (batch, input) → (batch, classes) probabilities: `waveform` or `pixels` in, `probabilities` out; fsynced.
+    """Write the graph: `waveform` or `pixels` in; `probabilities` (batch, classes) and `embedding` (batch, features) out; fsynced.
 
     `network` stays as it is, on whatever device. The same network gives the same bytes. Raises ArtifactError, and writes nothing:
     export_failed where the exporter can't express an operation, export_mismatch where the graph's answers are not torch's.
@@ -68,7 +69,7 @@ def _on_cpu(network: Network) -> nn.Module:
 
 def _trace(model: nn.Module, name: str, example: torch.Tensor) -> bytes:
     """Return the serialized graph; `example` has shape (batch, *input)."""
-    axes = {name: {0: "batch"}, OUTPUT: {0: "batch"}}
+    axes = {tensor: {0: "batch"} for tensor in (name, OUTPUT, EMBEDDING)}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / GRAPH
         try:
@@ -78,7 +79,7 @@ def _trace(model: nn.Module, name: str, example: torch.Tensor) -> bytes:
                     (example,),
                     path,
                     input_names=[name],
-                    output_names=[OUTPUT],
+                    output_names=[OUTPUT, EMBEDDING],
                     dynamic_axes=axes,
                     opset_version=_OPSET,
                     dynamo=False,
@@ -94,18 +95,24 @@ def _check(graph: bytes, model: nn.Module, name: str, inputs: Floats) -> None:
     session = open_session(graph)
     for batch in (inputs, *(row[None] for row in inputs)):
         with torch.no_grad():
-            expected = model(torch.from_numpy(batch)).numpy()
+            expected, vectors = (output.numpy() for output in model(torch.from_numpy(batch)))
         try:
-            (found,) = session.run([OUTPUT], {name: batch})
+            found, embedding = session.run([OUTPUT, EMBEDDING], {name: batch})
         except RUNTIME_ERRORS as error:
             raise ArtifactError("the exported graph does not run", code="export_mismatch", param=GRAPH) from error
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
-        if not difference < TOLERANCE:  # NaN compares false
-            raise ArtifactError(
-                f"the exported graph differs from torch by {difference:.2g} in probability, {TOLERANCE:g} is the limit",
-                code="export_mismatch",
-                param=GRAPH,
-            )
+        _compare(found, expected, TOLERANCE, "in probability")
+        _compare(embedding, vectors, VECTOR_TOLERANCE * max(1.0, float(np.abs(vectors).max())), "in its embedding")
+
+
+def _compare(found: Floats, expected: Floats, limit: float, where: str) -> None:
+    """Raise ArtifactError (export_mismatch) where two arrays of the same shape, whatever it is, differ by `limit` or more."""
+    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    if not difference < limit:  # NaN compares false
+        raise ArtifactError(
+            f"the exported graph differs from torch by {difference:.2g} {where}, {limit:g} is the limit",
+            code="export_mismatch",
+            param=GRAPH,
+        )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 model.json          ModelManifest: what the model is, and the sha256 of the other files
 model.safetensors   the weights
-model.onnx          waveform or picture in, probabilities out
+model.onnx          waveform or picture in, probabilities and the backbone's vector out
 evaluation.json     how it did on each split
 MODEL_CARD.md       the same for people
 """

@@ -44,7 +44,12 @@ class Network(nn.Module):
 
     def probabilities_of(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return calibrated probabilities, shape (batch, classes), of inputs as `forward` takes them."""
-        return torch.softmax(self(inputs) / self.config.temperature, dim=-1)
+        return self.answers_of(inputs)[0]
+
+    def answers_of(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return calibrated probabilities, shape (batch, classes), and the pooled vectors that they are made from, (batch, features)."""
+        vectors = self.features_of(inputs)
+        return torch.softmax(self.head(vectors) / self.config.temperature, dim=-1), vectors
 
     def features_of(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the pooled vectors, shape (batch, features), of inputs as `forward` takes them."""
@@ -132,7 +137,7 @@ def input_size(config: NetworkConfig) -> tuple[int, int]:
 
 
 class WaveformModel(nn.Module):
-    """Waveform in, probabilities out, in operations that ONNX has."""
+    """Waveform in, probabilities and the backbone's vector out, in operations that ONNX has."""
 
     def __init__(self, network: Network) -> None:
         """`network` is a speech network; it is shared, not copied."""
@@ -140,31 +145,31 @@ class WaveformModel(nn.Module):
         self.log_mel = LogMel(network.config.features, exportable=True)
         self.network = network
 
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Return probabilities, shape (batch, classes), of waveforms, shape (batch, clip_samples), float32 in -1..1."""
-        return self.network.probabilities_of(self.log_mel(waveform))
+    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities (batch, classes) and vectors (batch, features) of waveforms (batch, clip_samples), float32 in -1..1."""
+        return self.network.answers_of(self.log_mel(waveform))
 
 
 class PictureModel(nn.Module):
-    """Picture in, probabilities out."""
+    """Picture in, probabilities and the backbone's vector out."""
 
     def __init__(self, network: Network) -> None:
         """`network` is a picture network; it is shared, not copied."""
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return probabilities, shape (batch, classes), of pictures, shape (batch, 3, side, side), float32 in 0..1."""
-        return self.network.probabilities_of(pixels)
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities (batch, classes) and vectors (batch, features) of pictures (batch, 3, side, side), float32 in 0..1."""
+        return self.network.answers_of(pixels)
 
 
 def waveform_model(network: Network) -> nn.Module:
-    """Return the module (batch, clip_samples) → (batch, classes) probabilities around a speech network, for export."""
+    """Return the module (batch, clip_samples) → probabilities (batch, classes), vectors (batch, features), for export."""
     return WaveformModel(network).eval()
 
 
 def picture_model(network: Network) -> nn.Module:
-    """Return the module (batch, 3, side, side) → (batch, classes) probabilities around a picture network, for export."""
+    """Return the module (batch, 3, side, side) → probabilities (batch, classes), vectors (batch, features), for export."""
     return PictureModel(network).eval()
 
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     max_json_bytes: int = 256 * 1024
     max_sound_bytes: int = 25 * MIB
     max_sound_seconds: float = 60.0
+    max_batch_bytes: int = Field(512 * MIB, description="of the body of one batch")
+    max_inference_bytes: int = Field(16 * MIB, description="of one request of the inference protocol: tensors, in memory at once")
     max_image_bytes: int = 20 * MIB
     max_image_pixels: int = 25_000_000
     max_image_side: int = 8192

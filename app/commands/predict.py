@@ -1,20 +1,24 @@
-"""`synesthesia predict FILE…`: what a model hears."""
+"""`synesthesia predict FILE…`: what a model hears, in each file of an archive too."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.client import Json, RefusedError
+from app.client import Client, Json, RefusedError
 from app.commands.options import JsonFlag, client_of
 from app.commands.output import REFUSED_EXIT, complain_of_problem, emit_line, err, plain, show, table_of
+from app.media import archive_type
 
 _COLUMNS = ("file", "label", "probability", "next best", "seconds", "ms", "warnings")
 
 
 def predict(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="Sounds: wav, flac, ogg, mp3, m4a, webm.", exists=True, dir_okay=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Sounds: wav, flac, ogg, mp3, m4a, webm; or archives of them.", exists=True, dir_okay=False)
+    ],
     model: Annotated[str | None, typer.Option(help="Model id or alias; default: the alias `default`.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to give.")] = 5,
     as_json: JsonFlag = False,
@@ -24,21 +28,39 @@ def predict(
     rows: list[Json] = []
     with client_of(context) as client:
         for path in files:
-            try:
-                found = {"file": str(path), **client.predict(path, model=model, top_k=top_k)}
-            except RefusedError as error:
-                refused += 1
-                err.print(plain(path))
-                complain_of_problem(error)
-                found = {"file": str(path), "error": {"status": error.status, **error.problem}}
-            if as_json:
-                emit_line(found)
-            elif "error" not in found:
-                rows.append(found)
+            for found in _heard(client, path, model=model, top_k=top_k):
+                if "error" in found:
+                    refused += 1
+                    err.print(plain(found["file"]))
+                    complain_of_problem(RefusedError(found["error"]["status"], found["error"]))
+                if as_json:
+                    emit_line(found)
+                elif "error" not in found:
+                    rows.append(found)
     if rows:
         show(table_of(_COLUMNS, (_cells(row) for row in rows)))
     if refused:
         raise typer.Exit(REFUSED_EXIT)
+
+
+def _heard(client: Client, path: Path, **params: Any) -> Iterator[Json]:
+    """Yield what is heard in a file, or in each file of an archive, or the problem that it met."""
+    try:
+        if _is_archive(path):
+            for row in client.predict_archive(path, **params):
+                yield {"file": f"{path}/{row['name']}", **row}
+        else:
+            yield {"file": str(path), **client.predict(path, **params)}
+    except RefusedError as error:
+        yield {"file": str(path), "error": {"status": error.status, **error.problem}}
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        archive_type(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _cells(found: Json) -> list[object]:

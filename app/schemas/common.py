@@ -47,3 +47,4 @@ class Problem(BaseModel):
     request_id: str = Field(description="stands in the service's log too")
     hint: str | None = Field(None, description="what to do about it")
     errors: list[PointedError] | None = None
+    error: str | None = Field(None, description="below /v2: `detail` again, where clients of that protocol look for it")

@@ -78,6 +78,11 @@ def test_bodies_that_our_own_parsers_read_are_described(document: dict[str, Any]
     upload = document["paths"]["/datasets"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "application/zip", "application/x-tar", "application/gzip"} <= upload.keys()
     assert upload["application/json"]["schema"]["$ref"].endswith("/DatasetRequest")
+    batch = document["paths"]["/predict/batch"]["post"]
+    assert batch["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["file"]["type"] == "array"
+    assert {"application/json", "text/event-stream", "application/x-ndjson"} == batch["responses"]["200"]["content"].keys()
+    inference = document["paths"]["/v2/models/{name}/infer"]["post"]
+    assert inference["requestBody"]["content"].keys() == inference["responses"]["200"]["content"].keys()
     assert "audio/wav" in document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert document["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/JobSpec")
     assert "text/event-stream" in document["paths"]["/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]

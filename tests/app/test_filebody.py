@@ -61,6 +61,28 @@ def test_where_the_chunks_are_cut_does_not_matter(content: bytes, cuts: list[int
     assert read(chunks) == (content, {"name": "n"})
 
 
+def numbered(chunks: Iterable[bytes], *, most: int) -> tuple[list[tuple[int, bytes]], list[str | None]]:
+    async def run() -> tuple[list[tuple[int, bytes]], list[str | None]]:
+        body = FileBody(request_of(chunks, FORM), fields=FIELDS, takes=lambda _: False, expected="a zip", most_files=most)
+        return [found async for found in body.numbered()], body.names
+
+    return asyncio.run(run())
+
+
+def test_several_files_come_with_their_numbers_and_names() -> None:
+    form = part("file", b"one", filename="a.wav") + part("file", b"") + part("name", b"n") + part("file", b"three", filename="x" * 300)
+    pieces, names = numbered([form, END], most=3)
+    assert pieces == [(0, b"one"), (2, b"three")]
+    assert names == ["a.wav", None, "x" * 255]
+
+
+def test_one_file_more_than_asked_for_is_refused() -> None:
+    with pytest.raises(ValidationError, match="more than 2 files"):
+        numbered([FILE * 3 + END], most=2)
+    with pytest.raises(ValidationError, match="this part stands twice"):
+        numbered([FILE * 2 + END], most=1)
+
+
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/json", "", "multipart/mixed; boundary=XX", "application/x-www-form-urlencoded"]
 )

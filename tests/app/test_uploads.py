@@ -50,6 +50,18 @@ def test_what_is_written_is_what_came(uploads: Uploads, tmp_path: Path, size: in
     assert left(tmp_path) == []
 
 
+def test_several_files_lie_one_behind_the_other(uploads: Uploads, tmp_path: Path) -> None:
+    form = b"".join(
+        b'--X\r\nContent-Disposition: form-data; name="file"' + name + b"\r\n\r\n" + content + b"\r\n"
+        for name, content in ((b'; filename="a.wav"', b"one"), (b"", b""), (b'; filename="\xc3\xa4.wav"', b"three"), (b"", b""))
+    )
+    request = request_of([form[:90], form[90:], b"--X--\r\n"], {"Content-Type": "multipart/form-data; boundary=X"})
+    body = FileBody(request, fields=frozenset(), takes=lambda _: False, expected="", most_files=4)
+    upload = receive(uploads, body, keep=tmp_path / "kept")
+    assert (tmp_path / "kept").read_bytes() == b"onethree"
+    assert (upload.names, upload.sizes) == (("a.wav", None, "ä.wav", None), (3, 0, 5, 0))
+
+
 def test_the_format_is_seen_across_chunks(uploads: Uploads) -> None:
     tar = bytes(257) + b"ustar\x0000" + bytes(300)
     assert receive(uploads, body_of(*(bytes([byte]) for byte in tar))).format == "tar"
@@ -82,8 +94,8 @@ def test_only_so_many_at_once(uploads: Uploads) -> None:
         gate = asyncio.Event()
 
         class Waiting(FileBody):
-            async def __aiter__(self) -> AsyncIterator[bytes]:
-                yield b"PK\x03\x04"
+            async def numbered(self) -> AsyncIterator[tuple[int, bytes]]:
+                yield 0, b"PK\x03\x04"
                 await gate.wait()
 
         async def one() -> str:

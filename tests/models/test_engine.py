@@ -27,7 +27,7 @@ from models.errors import ArtifactError, ConfigError
 from models.evaluation import evaluation_document
 from models.inputs import Inputs
 from models.manifest import GRAPH, MANIFEST, read_manifest
-from models.network import build_network
+from models.network import build_network, picture_model, waveform_model
 from models.predicting import predict_items, predict_sounds
 from tests.conftest import tone, wav_bytes
 
@@ -265,6 +265,33 @@ def test_what_does_not_fit_the_model_is_refused(engine: Engine) -> None:
             engine.probabilities(inputs)
 
 
+@pytest.mark.parametrize(("modality", "shape"), [("audio", (CLIP,)), ("image", (3, 28, 28))])
+def test_embeddings_are_the_vectors_below_the_head(modality: Modality, shape: tuple[int, ...], tmp_path: Path) -> None:
+    save(tmp_path, config_of(modality))
+    engine, network = Engine.load(tmp_path), build_network(config_of(modality), seed=2).eval()
+    inputs = np.random.default_rng(0).uniform(0, 0.5, (19, *shape)).astype(np.float32)  # more than are run at once
+    with torch.no_grad():
+        _, expected = (waveform_model if modality == "audio" else picture_model)(network)(torch.from_numpy(inputs))
+    found = engine.embeddings(inputs)
+    assert found.shape == (19, network.backbone.features) == (19, engine.embedding_size)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    assert engine.embeddings(inputs[:0]).shape == (0, network.backbone.features)
+    with pytest.raises(ValueError, match="inputs have shape"):
+        engine.embeddings(inputs[0])
+
+
+def test_a_graph_of_an_older_version_predicts_and_has_no_embedding(artifact: Path, engine: Engine, tmp_path: Path) -> None:
+    model = onnx.load(artifact / GRAPH)
+    del model.graph.output[1]
+    older = Engine.load(with_graph(artifact, tmp_path, model.SerializeToString()))
+    clips = np.stack([noise(CLIP, seed) for seed in range(3)])
+    assert np.array_equal(older.probabilities(clips), engine.probabilities(clips))
+    assert older.embedding_size is None
+    with pytest.raises(ArtifactError) as caught:
+        older.embeddings(clips)
+    assert caught.value.code == "embedding_unavailable"
+
+
 def _graph(
     *nodes: onnx.NodeProto, output: str = "probabilities", input_name: str = "waveform", batch: str | int = "batch", samples: int = CLIP
 ) -> onnx.ModelProto:
@@ -289,6 +316,19 @@ def _softmax(columns: int = 3, output: str = "probabilities", source: str = "wav
     return [*_slice(columns, "logits", source), helper.make_node("Softmax", ["logits"], [output], axis=1)]
 
 
+def _with_second(name: str, *nodes: onnx.NodeProto, columns: int | None = 4) -> bytes:
+    """A graph without fault whose second output `name` is made by `nodes` and declared to have `columns`, if any."""
+    model = _graph(*_softmax(), *nodes)
+    shape = None if columns is None else ["batch", columns]
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    return model.SerializeToString()
+
+
+def _vectors(output: str = "embedding") -> list[onnx.NodeProto]:
+    bounds = [_constant("begin", [0]), _constant("end", [4]), _constant("along", [1])]
+    return [*bounds, helper.make_node("Slice", ["waveform", "begin", "end", "along"], [output])]
+
+
 GRAPHS: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "not onnx": lambda: b"not a graph at all" * 10,
@@ -299,8 +339,19 @@ GRAPHS: dict[str, Callable[[], bytes]] = {
     "another clip": lambda: _graph(*_softmax(), samples=CLIP + 1).SerializeToString(),
     "one batch only": lambda: _graph(*_softmax(), batch=1).SerializeToString(),
     "not a number": lambda: _graph(*_slice(3, "s"), helper.make_node("Div", ["s", "s"], ["probabilities"])).SerializeToString(),
+    "another second output": lambda: _with_second("vector", *_vectors("vector")),
+    "an embedding that is one number": lambda: _with_second(
+        "embedding", *_vectors("v"), helper.make_node("ReduceMean", ["v", "along"], ["embedding"], keepdims=0), columns=None
+    ),
+    "an embedding that is not a number": lambda: _with_second(
+        "embedding", *_vectors("v"), helper.make_node("Div", ["v", "v"], ["embedding"])
+    ),
     "unknown operation": lambda: _graph(helper.make_node("Steal", ["waveform"], ["probabilities"], domain="evil")).SerializeToString(),
 }
+
+
+def test_a_graph_with_a_second_output_without_fault_is_believed(artifact: Path, tmp_path: Path) -> None:
+    assert Engine.load(with_graph(artifact, tmp_path, _with_second("embedding", *_vectors()))).embedding_size == 4
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -54,10 +54,11 @@ def trained(config: NetworkConfig) -> Network:
     return network
 
 
-def answers(path: Path, inputs: np.ndarray) -> np.ndarray:
+def answers(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (node,) = session.get_inputs()
-    return session.run(["probabilities"], {node.name: inputs})[0]
+    probabilities, embedding = session.run(["probabilities", "embedding"], {node.name: inputs})
+    return probabilities, embedding
 
 
 @pytest.mark.parametrize(("modality", "architecture", "source_classes"), NETWORKS)
@@ -68,8 +69,11 @@ def test_the_graph_answers_as_torch_does(modality: Modality, architecture: str, 
     for batch in (1, 2, 5):
         inputs = np.random.default_rng(batch).uniform(0, 0.5, (batch, *INPUTS[modality])).astype(np.float32)
         with torch.no_grad():
-            expected = model(torch.from_numpy(inputs)).numpy()
-        np.testing.assert_allclose(answers(tmp_path / "model.onnx", inputs), expected, atol=1e-5)
+            expected, vectors = (output.numpy() for output in model(torch.from_numpy(inputs)))
+        probabilities, embedding = answers(tmp_path / "model.onnx", inputs)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+        assert embedding.shape == (batch, network.backbone.features)
+        np.testing.assert_allclose(embedding, vectors, atol=1e-4 * max(1, np.abs(vectors).max()))
 
 
 def test_names_and_axes_are_what_clients_rely_on(tmp_path: Path) -> None:
@@ -77,7 +81,8 @@ def test_names_and_axes_are_what_clients_rely_on(tmp_path: Path) -> None:
         export_onnx(build_network(config_of(modality, "resnet_tiny")), tmp_path / "model.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
         assert [(node.name, node.shape) for node in session.get_inputs()] == [(name, ["batch", *INPUTS[modality]])]
-        assert [(node.name, node.shape) for node in session.get_outputs()] == [("probabilities", ["batch", 3])]
+        outputs = [("probabilities", ["batch", 3]), ("embedding", ["batch", 384])]
+        assert [(node.name, node.shape) for node in session.get_outputs()] == outputs
         onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
 
 
@@ -154,6 +159,17 @@ def test_a_graph_that_does_not_hold_is_never_written(backbone: type[Backbone], c
         export_onnx(network, tmp_path / "model.onnx")
     assert caught.value.code == code
     assert caught.value.param == "model.onnx"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedding_that_does_not_hold_is_never_written(tmp_path: Path) -> None:
+    network = Network(config_of("image", "resnet_tiny"), backbone=Treacherous())
+    with torch.no_grad():
+        network.backbone.layer1.bias.fill_(1.0)
+        network.head.weight.zero_()  # the probabilities then hold
+    with pytest.raises(ArtifactError, match="in its embedding") as caught:
+        export_onnx(network, tmp_path / "model.onnx")
+    assert caught.value.code == "export_mismatch"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -80,21 +80,25 @@ def test_statistics_of_another_size_are_refused(config: NetworkConfig) -> None:
         build_network(config.model_copy(update={"normalization": Normalization(mean=(0.0,), std=(1.0,))}))
 
 
-def test_waveform_model_is_features_network_softmax() -> None:
+def test_waveform_model_is_features_network_softmax_and_the_vectors_below_it() -> None:
     network = build_network(AUDIO).eval()
     waveforms = np.random.default_rng(0).uniform(-0.5, 0.5, (3, clip_samples(FEATURES))).astype(np.float32)
     with torch.no_grad():
-        probabilities = waveform_model(network)(torch.from_numpy(waveforms))
-        expected = network(torch.from_numpy(log_mel(waveforms, FEATURES))).softmax(dim=1)
+        probabilities, vectors = waveform_model(network)(torch.from_numpy(waveforms))
+        log_mels = torch.from_numpy(log_mel(waveforms, FEATURES))
+        expected = network(log_mels).softmax(dim=1)
+    torch.testing.assert_close(vectors, network.features_of(log_mels), atol=1e-3, rtol=0)
     torch.testing.assert_close(probabilities, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(3))
 
 
-def test_picture_model_gives_probabilities() -> None:
+def test_picture_model_gives_probabilities_and_the_vectors_below_them() -> None:
     pictures = torch.rand(2, 3, 28, 28)
     network = build_network(IMAGE)
     model = picture_model(network)
-    torch.testing.assert_close(model(pictures), network(pictures).softmax(dim=1))
+    probabilities, vectors = model(pictures)
+    torch.testing.assert_close(probabilities, network(pictures).softmax(dim=1))
+    torch.testing.assert_close(vectors, network.features_of(pictures))
 
 
 def test_seed_cnn_speech_stands_on_the_image_classes() -> None:

@@ -308,6 +308,25 @@ def test_predicting_several_files(remote: Run, make_model: Callable[..., str], t
     assert rows[0]["label"] in people.out
 
 
+def test_predicting_the_files_of_an_archive(remote: Run, make_model: Callable[..., str], tmp_path: Path) -> None:
+    make_model(alias="default")
+    sound = wav_bytes(tone(440, 0.5))
+    archive, broken, alone = tmp_path / "sounds.zip", tmp_path / "broken.zip", tmp_path / "a.wav"
+    archive.write_bytes(zip_bytes({"a.wav": sound, "b.txt": b"nothing", "c.wav": sound}))
+    broken.write_bytes(zip_bytes({"../a.wav": sound}))
+    alone.write_bytes(sound)
+    outcome = remote("predict", str(archive), str(broken), str(alone), "--json")
+    assert outcome.status == 1
+    rows = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [row["file"] for row in rows] == [*(f"{archive}/{name}" for name in ("a.wav", "b.txt", "c.wav")), str(broken), str(alone)]
+    assert [row.get("error", {}).get("status") for row in rows] == [None, 415, None, 422, None]
+    assert rows[0]["label"] == rows[2]["label"] == rows[4]["label"]
+    people = remote("predict", str(archive))
+    assert people.status == 1
+    assert "b.txt" not in people.out
+    assert str(archive / "c.wav") in people.out
+
+
 def test_foreign_text_does_not_reach_the_terminal_raw(remote: Run, make_dataset: Callable[..., str]) -> None:
     make_dataset(name="\x1b[31mred\x1b[0m [bold]not bold[/bold]")
     out = remote("datasets", "list").out
