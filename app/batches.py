@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.errors import FOREIGN, translate
+from app.errors import EXPECTED, translate
+from app.hearing import Options
 from app.lanes import Lanes
-from app.predictors import Options, Predictors
+from app.predictors import Predictors
 from app.uploads import Upload
 from models.errors import DatasetError, MediaContentError, SynesthesiaError
 from worker.archive_rules import Archive, refuse
@@ -23,7 +24,6 @@ MAX_BATCHES = 4  # at once in one process: half of its uploads, so that datasets
 MAX_BATCH_FILES = 1000  # answered in one piece, which is held in memory while the client waits; as a stream there may be more
 # Between the tries of one sound while single predictions take all there is: some 6 s together, then the sound gets that problem.
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-_EXPECTED: tuple[type[Exception], ...] = (SynesthesiaError, *FOREIGN)  # a dependency that fails is told for each file too
 _REASONS = {
     "file_too_large": ("The file is larger than a sound may be.", "audio_too_large"),
     "file_damaged": ("The file is damaged in the archive.", "media_unreadable"),
@@ -105,7 +105,7 @@ class Batches:
             if isinstance(file.content, SynesthesiaError):
                 raise file.content
             return {**await self._predict(model, file.content, options), **place}
-        except _EXPECTED as error:
+        except EXPECTED as error:  # a dependency that fails is told for each file too
             return {"object": "error", **place, "error": describe(translate(error))}
 
     async def _predict(self, model: str, data: bytes, options: Options) -> dict[str, Any]:

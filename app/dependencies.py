@@ -108,6 +108,11 @@ NewAlias = Annotated[str, Path(pattern=f"^{_NAME.pattern}$", description="The al
 Limit = Annotated[int, Query(ge=1, le=100, description="Most rows of one page.")]
 
 
+def possible_model(name: str) -> str:
+    """Return `name` if it may name a model or an alias. Raises NotFoundError."""
+    return _possible("model or alias", name)
+
+
 def _possible(noun: str, value: str) -> str:
     """Return `value` if it may name something; what can't is absent, with the answer of a name that is absent."""
     if not _NAME.fullmatch(value):

@@ -259,6 +259,7 @@ FOREIGN: dict[type, Callable[[Any], SynesthesiaError]] = {
     ClientDisconnect: _from_disconnect,
     OSError: _from_system,
 }
+EXPECTED: tuple[type[Exception], ...] = (SynesthesiaError, *FOREIGN)  # what `translate` knows the meaning of
 
 
 def _param_errors(error: SynesthesiaError) -> list[dict[str, str]]:

@@ -3,11 +3,13 @@
 What it refuses, and whatever the layers below leave as a bare error, goes out as application/problem+json.
 """
 
+import functools
 import hashlib
 import hmac
+import http
 import json
+import random
 import re
-import secrets
 import time
 from urllib.parse import urlsplit
 
@@ -15,14 +17,27 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body import GuardedBody, body_limit
-from app.errors import PROBLEM_TYPE, ForbiddenError, RequestError, UnauthorizedError, framework_error, problem_body, problem_headers
+from app.errors import (
+    EXPECTED,
+    PROBLEM_TYPE,
+    ForbiddenError,
+    UnauthorizedError,
+    framework_error,
+    problem_body,
+    problem_headers,
+    status_of,
+    translate,
+)
+from app.gate_socket import answer_socket
 from app.metrics import Metrics
 from models.errors import ConfigError, SynesthesiaError
 from worker.settings import Settings
 
 _PROBES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 OPEN_PATHS = _PROBES | {"/", "/version", "/docs", "/openapi.json"}  # no key asked: liveness, and the public contract
+OPEN_FOLDER = "/static/"  # nor for the people's page, which asks its reader for the key
 QUIET_PATHS = _PROBES | {"/metrics"}  # asked every few seconds by machines: not worth a log line
+COUNTED_PATHS = frozenset({"/predict"})  # thousands a second: the metrics tell of those that went well, the log of the others
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -68,8 +83,13 @@ class Gate:
             await self._answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        else:  # no route takes web sockets
-            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._answer_socket(scope, receive, send)
+
+    async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["request_id"] = _request_id(dict(scope["headers"]))
+        with structlog.contextvars.bound_contextvars(request_id=scope["request_id"]):
+            await answer_socket(self.app, lambda asked: self._admit(asked, dict(asked["headers"])), scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -83,8 +103,11 @@ class Gate:
             self._admit(scope, headers)
             body.judge()
             await self.app(scope, body, answer)
-        except RequestError as error:
-            await answer.refuse(error)
+        except EXPECTED as error:
+            problem = translate(error)
+            if status_of(problem) == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                log.exception("request_failed", method=scope["method"], path=scope["path"])
+            await answer.refuse(problem)
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             if not answer.complete:
@@ -97,7 +120,7 @@ class Gate:
         if not self._closed:
             scope["caller"] = "open"
             _refuse_foreign_pages(headers)
-        elif scope["path"] not in OPEN_PATHS:
+        elif scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
             self._check_key(scope["headers"])
             scope["caller"] = "admin"
 
@@ -115,7 +138,7 @@ class Gate:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.observe_request(route, scope["method"], status, seconds)
-        if scope["path"] not in QUIET_PATHS:
+        if scope["path"] not in QUIET_PATHS and (status >= http.HTTPStatus.BAD_REQUEST or scope["path"] not in COUNTED_PATHS):
             log.info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=round(seconds * 1000, 2))
 
 
@@ -172,7 +195,8 @@ class _Answer:
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    # Unique, not secret: the operating system's random numbers would cost a system call a request.
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
 
 
 def _refuse_foreign_pages(headers: dict[bytes, bytes]) -> None:
@@ -189,6 +213,7 @@ def _refuse_foreign_pages(headers: dict[bytes, bytes]) -> None:
         raise _foreign(origin.decode("latin-1"))
 
 
+@functools.lru_cache(maxsize=256)
 def _host_name(url: bytes) -> str:
     try:
         return urlsplit(url.decode("latin-1")).hostname or ""

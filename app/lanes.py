@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from app.predictors import MAX_WAIT_SECONDS
+from app.predictors import cores
 from worker.errors import OverloadedError
 
 T = TypeVar("T")
+MAX_WAIT_SECONDS = 2.0  # work that could not begin within this is refused
 
 
 class Lanes:
@@ -17,8 +17,7 @@ class Lanes:
 
     def __init__(self) -> None:
         """All lanes are free."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = max(1, cores - 1)
+        self.count = max(1, cores() - 1)
         self._free = asyncio.Semaphore(self.count)
 
     async def take(self) -> None:

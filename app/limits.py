@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import batches, engines, filebody, inference, jsonbody, predictors, streaming, uploads
+from app import batches, filebody, inference, jsonbody, lanes, listening, predictors, streaming, uploads
 from app.body import BODY_RATE
 from models.audio import AudioLimits
 from worker import quotes
@@ -15,6 +15,7 @@ _SETTINGS = (
     "max_sound_seconds",
     "max_batch_bytes",
     "max_inference_bytes",
+    "max_streams",
     "max_image_bytes",
     "max_image_pixels",
     "max_image_side",
@@ -25,6 +26,8 @@ _SETTINGS = (
     "max_archive_ratio",
     "max_generated_items",
     "max_queued_jobs",
+    "max_models_bytes",
+    "predict_wait_seconds",
     "max_failures",
     "job_seconds",
     "body_seconds",
@@ -52,8 +55,11 @@ def limits_in_force(settings: Settings) -> dict[str, Any]:
         "max_batch_files": batches.MAX_BATCH_FILES,
         "max_inference_items": inference.MAX_ITEMS,
         "max_event_streams": streaming.MAX_STREAMS,
+        "max_stream_message_bytes": listening.MAX_MESSAGE_BYTES,
+        "max_stream_behind_seconds": listening.MAX_BEHIND_SECONDS,
+        "stream_idle_seconds": listening.IDLE_SECONDS,
         "max_quotes": quotes.MAX_QUOTES,
         "max_quote_seconds": quotes.QUOTE_SECONDS,
-        "max_models_loaded": engines.MAX_ENGINES,
-        "max_prediction_wait_seconds": predictors.MAX_WAIT_SECONDS,
+        "max_lane_wait_seconds": lanes.MAX_WAIT_SECONDS,
+        "max_waiting_sound_bytes": predictors.MAX_WAITING_BYTES,
     }

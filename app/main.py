@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from threadpoolctl import threadpool_limits
 
 from app.batches import Batches
 from app.dependencies import refuse_unknown_parameters
@@ -16,9 +17,11 @@ from app.documents import CONTRACT_VERSION, document, operation_id
 from app.errors import install_handlers
 from app.gate import Gate, check_exposure
 from app.lanes import Lanes
+from app.listening import Listeners
 from app.metrics import Metrics
 from app.predictors import Predictors
-from app.routes import batch, datasets, embeddings, inference, jobs, models, predict, system, transferability
+from app.routes import batch, datasets, embeddings, inference, jobs, models, predict, stream, system, transferability
+from app.shortcut import Shortcut
 from app.streaming import EventStreams
 from app.uploads import Uploads
 from worker.keeper import Keeper
@@ -26,7 +29,7 @@ from worker.settings import Settings, get_settings
 
 ROUTERS = (
     *(datasets.router, jobs.router, transferability.router, models.router),
-    *(predict.router, batch.router, embeddings.router, inference.router, system.router),
+    *(predict.router, batch.router, stream.router, embeddings.router, inference.router, system.router),
 )
 
 
@@ -42,8 +45,10 @@ def create_app(settings: Settings | None = None) -> Gate:
     """Return the ASGI application. Raises ConfigError for settings that would let strangers in."""
     settings = settings or get_settings()
     check_exposure(settings)
+    # Predictions run side by side, each in one thread; numpy's products would start one a core for each of them, and wait for one another.
+    threadpool_limits(1, user_api="blas")
     api = create_api(settings)
-    return Gate(api, settings, api.state.metrics)
+    return Gate(Shortcut(api, predict.ROUTE, api.state.predictors), settings, api.state.metrics)
 
 
 def create_api(settings: Settings) -> FastAPI:
@@ -65,6 +70,7 @@ def create_api(settings: Settings) -> FastAPI:
     api.state.batches = Batches(api.state.predictors, api.state.lanes)
     api.state.uploads = Uploads(settings)
     api.state.streams = EventStreams()
+    api.state.listeners = Listeners(settings, api.state.predictors, api.state.metrics)
     for router in ROUTERS:
         api.include_router(router)
     install_handlers(api)
@@ -77,8 +83,10 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(api.state.uploads.sweep)
     keeper = Keeper(settings)
     keeper.start()
+    api.state.predictors.engines.warm()
     try:
         yield
     finally:
         await asyncio.to_thread(keeper.stop)
+        api.state.listeners.close()
         api.state.predictors.close()

@@ -1,46 +1,42 @@
-"""Predictions: a bounded cache of engines, a pool of threads, and admission that says no early.
+"""Predictions: engines by name, a queue before its threads, and admission that says no early.
 
-What waits is bounded by time, not by count: as many as will be done within MAX_WAIT_SECONDS at the measured speed.
+What waits is bounded by time, not by count: as many as will be done within `predict_wait_seconds` at the measured speed.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
+import functools
 import math
 import os
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
-import numpy as np
-
-from app.engines import Engines, unavailable
-from app.filebody import FileBody
+from app.engines import Engines
+from app.hearing import Answer, Options, answer_of, hear
 from app.metrics import Metrics
-from models.audio import AudioLimits, decode_audio
-from models.engine import Engine, EnginePrediction
-from models.errors import ArtifactError, InputError, SynesthesiaError
+from app.queueing import Queue
+from models.audio import AudioLimits
+from models.engine import Engine
+from models.errors import SynesthesiaError
 from worker.aliases import DEFAULT_ALIAS
-from worker.errors import DependencyError, OverloadedError
-from worker.registry import get_model, model_directory
+from worker.errors import OverloadedError
 from worker.settings import MIB, Settings
-from worker.storage import LOST_CODES
 
-MAX_WAIT_SECONDS = 2.0  # a prediction that could not begin within this is refused
 MAX_WAITING_BYTES = 256 * MIB  # of sounds in memory at once
-RESOLVED_SECONDS = 1.0  # how long another process's move of an alias may go unseen
-_FIRST_GUESS_SECONDS = 0.02  # of a prediction, before any was measured
-_SMOOTHING = 0.1  # weight of the newest measurement
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the caller wants to see."""
+class Memory:
+    """Bytes of one sound, counted against what all of them may take together."""
 
-    top_k: int = 5
-    segments: bool = False
+    def __init__(self, predictors: "Predictors") -> None:
+        """None is taken yet."""
+        self._predictors = predictors
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Count `size` more. Raises OverloadedError."""
+        self.size += size
+        self._predictors.count(size)
 
 
 class Predictors:
@@ -50,141 +46,99 @@ class Predictors:
         """Threads start with the first prediction, engines load with the first sound for them."""
         self._metrics = metrics
         self._limits = AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
-        self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="predict")
-        self._engines = Engines()
-        self._resolved: dict[str, tuple[float, str, Path]] = {}
-        self._waiting = 0
+        self._queue: Queue[Answer] = Queue(functools.partial(hear, self._limits), settings.predict_threads or cores())
+        self._wait_seconds = settings.predict_wait_seconds
+        self._engines = Engines(settings, metrics)
         self._waiting_bytes = 0
-        self._seconds = _FIRST_GUESS_SECONDS
 
     @property
     def loaded(self) -> int:
         """How many engines are held ready."""
         return len(self._engines)
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long a sound that comes now is expected to wait."""
+        return self._queue.wait_seconds
+
+    @property
+    def engines(self) -> Engines:
+        """The engines, by name."""
+        return self._engines
+
     def forget(self) -> None:
         """Look names up again: an alias was moved, or a model deleted."""
-        self._resolved = {}
+        self._engines.forget()
 
     def close(self) -> None:
         """End the threads; what waits is dropped."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._engines.close()
+        self._queue.close()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator["Memory"]:
+        """Count what the block takes of the memory for sounds."""
+        held = Memory(self)
+        try:
+            yield held
+        finally:
+            self._waiting_bytes -= held.size
 
     @contextlib.asynccontextmanager
-    async def collect(self, body: FileBody) -> AsyncIterator[bytes]:
+    async def collect(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         """Read a sound into memory, within what all of them may take together. Raises OverloadedError."""
         pieces: list[bytes] = []
-        size = 0
-        try:
+        with self.memory() as memory:
             async for piece in body:
-                size += len(piece)
-                self._waiting_bytes += len(piece)
-                if self._waiting_bytes > MAX_WAITING_BYTES:
-                    raise OverloadedError("too many sounds are waiting", retry_after=1)
+                memory.take(len(piece))
                 pieces.append(piece)
             yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        finally:
-            self._waiting_bytes -= size
 
-    async def predict(self, name: str | None, data: bytes, options: Options) -> dict[str, Any]:
+    def count(self, size: int) -> None:
+        """Add to the bytes of sounds in memory. Raises OverloadedError where that is too much."""
+        self._waiting_bytes += size
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise OverloadedError("too many sounds are waiting", retry_after=1)
+
+    def admit(self) -> None:
+        """Raise OverloadedError where a sound that comes now would wait too long: before its body is read."""
+        expected = self._queue.wait_seconds
+        if expected > self._wait_seconds:
+            raise self._refused(
+                OverloadedError("more predictions wait than can be made in time", retry_after=math.ceil(max(expected, 1.0)))
+            )
+
+    async def predict(self, name: str | None, data: bytes, options: Options) -> Answer:
         """Return what the contract (openapi.json) promises for a sound.
 
         Raises OverloadedError, NotFoundError, GoneError, InputError, DependencyError.
         """
-        expected = self._waiting * self._seconds / self._threads
-        if expected > MAX_WAIT_SECONDS:
-            raise self._refused(
-                "overloaded", OverloadedError("more predictions wait than can be made in time", retry_after=math.ceil(expected))
-            )
-        self._waiting += 1
+        self.admit()
+        name = name or DEFAULT_ALIAS
         try:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._pool, self._run, name or DEFAULT_ALIAS, data, options, time.monotonic())
+            served = self._engines.peek(name)
+            if served is None:  # in a thread of its own: a load must not hold up predictions with other models
+                served = await asyncio.to_thread(self._engines.get, name)
+            model_id, engine = served
+            until = time.monotonic() + self._wait_seconds
+            answer = await self._queue.ask(engine, data, answer_of(model_id, engine, options), until)
         except SynesthesiaError as error:
-            raise self._refused(error.code, error) from None
-        finally:
-            self._waiting -= 1
-        seconds = answer["timings_ms"]["total"] / 1000
-        self._seconds += _SMOOTHING * (seconds - self._seconds)
-        self._metrics.observe_prediction("answered", seconds)
+            raise self._refused(error) from None
+        self._metrics.observe_prediction("answered", answer["timings_ms"]["total"] / 1000)
         return answer
 
-    def _refused(self, code: str, error: SynesthesiaError) -> SynesthesiaError:
-        self._metrics.observe_prediction(code, 0.0)
+    def _refused(self, error: SynesthesiaError) -> SynesthesiaError:
+        self._metrics.observe_prediction(error.code, 0.0)
         return error
-
-    def _run(self, name: str, data: bytes, options: Options, asked: float) -> dict[str, Any]:
-        if time.monotonic() - asked > MAX_WAIT_SECONDS:
-            raise OverloadedError("the prediction could not begin in time", retry_after=math.ceil(MAX_WAIT_SECONDS))
-        model_id, engine = self.engine(name)
-        began = time.perf_counter()
-        sound = decode_audio(data, sample_rate=engine.manifest.network.features.sample_rate, limits=self._limits)
-        decoded = time.perf_counter()
-        prediction = engine.predict(sound)
-        timings = {"decode": decoded - began, **prediction.timings, "total": time.perf_counter() - began}
-        return {
-            "object": "prediction",
-            "model": model_id,
-            **judged(engine.labels, prediction.probabilities, engine.thresholds),
-            "top_k": _ranked(engine.labels, prediction.probabilities, options.top_k),
-            "duration_seconds": round(sound.duration_seconds, 6),
-            "warnings": list(sound.warnings),
-            "timings_ms": {name: round(1000 * seconds, 3) for name, seconds in timings.items()},
-            **_segments(engine, prediction, options),
-        }
 
     def engine(self, name: str) -> tuple[str, Engine]:
         """Return id and engine of the speech model that `name` stands for; blocks while it loads.
 
         Raises NotFoundError, GoneError, InputError for a model of pictures, DependencyError where its files can't be used.
         """
-        model_id, folder = self._resolve(name)
-        return model_id, self._engines.get(model_id, folder)
-
-    def _resolve(self, name: str) -> tuple[str, Path]:
-        found = self._resolved.get(name)
-        if found is not None and found[0] > time.monotonic():
-            return found[1], found[2]
-        model = get_model(name)
-        if model["modality"] != "audio":
-            raise InputError(
-                f"model {model['id']} works on images; a prediction needs a speech model", code="modality_mismatch", param="query.model",
-                hint="fine-tune it on sounds: POST /jobs with base_model",
-            )  # fmt: skip
-        try:
-            model_id, folder = model_directory(model["id"])
-        except (ArtifactError, OSError) as error:
-            raise unavailable(model["id"]) from error
-        except DependencyError as error:
-            # A storage that does not answer is another matter: the model may be well.
-            raise unavailable(model["id"]) if error.code in LOST_CODES else error from error
-        self._resolved[name] = (time.monotonic() + RESOLVED_SECONDS, model_id, folder)
-        return model_id, folder
+        return self._engines.get(name)
 
 
-def judged(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], thresholds: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Return label, probability and rejected for probabilities and their thresholds, both of shape (classes,)."""
-    best = int(np.argmax(probabilities))
-    rejected = bool(probabilities[best] < thresholds[best])
-    return {"label": None if rejected else labels[best], "probability": _rounded(probabilities[best]), "rejected": rejected}
-
-
-def _ranked(labels: tuple[str, ...], probabilities: np.ndarray[Any, Any], top_k: int) -> list[dict[str, Any]]:
-    # A stable sort, so that equal probabilities stand in the order of the labels, as argmax sees them.
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [{"label": labels[index], "probability": _rounded(probabilities[index])} for index in order]
-
-
-def _segments(engine: Engine, prediction: EnginePrediction, options: Options) -> dict[str, Any]:
-    if len(prediction.segments) < 2 and not options.segments:
-        return {}
-    parts = [
-        {"start": round(s.start, 6), "end": round(s.end, 6), **judged(engine.labels, s.probabilities, engine.thresholds)}
-        for s in prediction.segments
-    ]
-    return {"segments": parts}
-
-
-def _rounded(probability: Any) -> float:
-    return round(float(probability), 6)
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

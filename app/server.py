@@ -9,6 +9,7 @@ import socket
 import uvicorn
 
 from app.gate import check_exposure
+from app.listening import MAX_MESSAGE_BYTES
 from worker.logs import configure_logging
 from worker.settings import Settings, get_settings
 
@@ -31,6 +32,8 @@ def run_api(settings: Settings, *, descriptor: int | None = None) -> None:
         access_log=False,  # the application writes one structured line a request
         server_header=False,
         lifespan="on",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # sound does not shrink, and each connection would hold memory for it
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     sockets = [socket.socket(fileno=descriptor)] if descriptor is not None else None

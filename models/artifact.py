@@ -14,34 +14,42 @@ from safetensors.torch import load_file, save
 from models import bundled
 from models.backbones.timm_models import PREFIX
 from models.card import model_card
-from models.config import ModelManifest
+from models.config import GoldenRecord, ModelManifest
 from models.errors import ArtifactError, ConfigError
 from models.export import export_onnx
 from models.files import write_durably
-from models.manifest import CARD, EVALUATION, GRAPH, HASHED, MANIFEST, WEIGHTS, read_manifest, sha256_of, verify_files
+from models.golden import golden_bytes, library_versions
+from models.golden_making import Examples, make_golden
+from models.manifest import CARD, EVALUATION, GOLDEN, GRAPH, HASHED, MANIFEST, WEIGHTS, read_manifest, sha256_of, verify_files
 from models.network import Network, build_network
 
 _LIBRARIES = ("synesthesia", "torch", "numpy", "safetensors", "onnx", "onnxruntime")
 
 
-def save_artifact(folder: Path, network: Network, *, manifest: ModelManifest, evaluation: dict[str, Any]) -> ModelManifest:
+def save_artifact(
+    folder: Path, network: Network, *, manifest: ModelManifest, evaluation: dict[str, Any], examples: Examples | None = None
+) -> ModelManifest:
     """Write all files of an artifact into `folder`, each fsynced, model.json last; return the manifest with what follows from them.
 
-    Of `manifest`, network, parameters, layers, files and versions are filled in here, and created_at (now) where it is empty.
+    Of `manifest`, network, parameters, layers, golden, files and versions are filled in here, and created_at (now) where it is empty.
+    `examples` become golden clips, beside noise and silence.
     Raises ArtifactError as `export_onnx` does, ValueError where `evaluation` (evaluation.json's content) holds a number that is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    golden = make_golden(network, examples)
     manifest = manifest.model_copy(
         update={
             "network": network.config,
             "parameters": network.parameter_count(),
             "layers": network.layer_sizes(),
+            "golden": GoldenRecord(clips=len(golden.clips), made_with=library_versions()),
             "versions": _versions(network.config.architecture),
             "created_at": manifest.created_at or dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
     )
     write_durably(folder / WEIGHTS, save(_tensors(network), {"format": "pt"}))
     export_onnx(network, folder / GRAPH)
+    write_durably(folder / GOLDEN, golden_bytes(golden))
     write_durably(folder / EVALUATION, json.dumps(evaluation, allow_nan=False).encode())
     write_durably(folder / CARD, model_card(manifest, evaluation).encode())
     manifest = manifest.model_copy(update={"files": {name: sha256_of(folder / name) for name in HASHED}})

@@ -63,6 +63,7 @@ def model_card(manifest: ModelManifest, evaluation: Mapping[str, Any]) -> str:
         "Training": _training(manifest),
         "Features": _pairs(manifest.network.features.model_dump()),
         "Limits": _limits(splits),
+        "What is stored with it": _stored(manifest),
         "How to use it": _use(manifest),
         "Made with": _pairs(manifest.versions | {"created": manifest.created_at}),
     }
@@ -214,6 +215,18 @@ def _limits(splits: Mapping[str, Any]) -> str:
         "The figures hold for recordings or pictures like those of its dataset; other microphones, rooms and voices may do worse."
     )
     return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _stored(manifest: ModelManifest) -> str:
+    if manifest.golden is None:
+        return ""
+    kind = "recordings" if manifest.network.modality == "audio" else "pictures"
+    return (
+        f"golden.safetensors holds {manifest.golden.clips} inputs with the answers that the model gave when it was made: noise and the "
+        "like, and where they were at hand one item a label of the dataset, of its validation split if it has one. They may be "
+        f"{kind} of people: who is given this artifact is given them. Without that file, and without its lines in model.json, the model "
+        "works as before, but nobody notices when it begins to answer otherwise."
+    )
 
 
 def _use(manifest: ModelManifest) -> str:

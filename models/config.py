@@ -241,6 +241,13 @@ class LineageEntry(Frozen):
     architecture: str
 
 
+class GoldenRecord(Frozen):
+    """What is told of a model's golden clips: inputs stored with the answers that it gave when it was made."""
+
+    clips: int = Field(ge=1, le=8)
+    made_with: dict[str, str] = Field(description="library → version, of those that a served answer depends on")
+
+
 class ModelManifest(Frozen):
     """model.json: what an artifact says of itself."""
 
@@ -253,6 +260,7 @@ class ModelManifest(Frozen):
     layers: dict[str, int] = Field({}, description="backbone layer → parameters, from input to output")
     metrics: dict[str, float] = {}
     thresholds: dict[str, float] = Field({}, description="label → least probability to be believed; none: the likeliest label always is")
+    golden: GoldenRecord | None = Field(None, description="null: made by an older version, without golden clips")
     files: dict[str, str] = Field({}, description="file name → sha256 of the other files")
     created_at: str = ""
     versions: dict[str, str] = Field({}, description="library → version that made it")

@@ -58,12 +58,12 @@ def open_sound(data: bytes) -> Iterator[SoundStream]:
     audio_channels) for a broken one; the errors of libsndfile and FFmpeg are translated, also those raised while `blocks` is read.
     """
     _, opener = CONTAINERS[sniff_container(data)]
-    with _translated(), opener(data) as stream:
+    with decoder_errors(), opener(data) as stream:
         yield stream
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def decoder_errors() -> Iterator[None]:
     """Turn what the decoders raise for broken content into our own error; what they raise for a bug of ours passes."""
     try:
         yield

@@ -59,6 +59,17 @@ def sample_inputs(shape: tuple[int, ...]) -> Floats:
     return np.stack([noise, np.zeros(count), np.abs(sine) if len(shape) == 3 else sine]).astype(np.float32).reshape(3, *shape)
 
 
+def answers_of(network: Network, inputs: Floats) -> Floats:
+    """Return the network's own probabilities, shape (batch, classes), for what its graph takes; computed on the CPU, `network` stays."""
+    # In plain order: kernels for channels-last ones round otherwise, and the same weights are to give the same answers.
+    model = _on_cpu(network)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+    with torch.no_grad():
+        probabilities: Floats = model(torch.from_numpy(np.ascontiguousarray(inputs)))[0].numpy()
+    return probabilities
+
+
 def _on_cpu(network: Network) -> nn.Module:
     """Return a copy for export, in evaluation mode: tracing must not touch a network that may still be trained."""
     if not network.config.labels:

@@ -5,6 +5,7 @@ model.safetensors   the weights
 model.onnx          waveform or picture in, probabilities and the backbone's vector out
 evaluation.json     how it did on each split
 MODEL_CARD.md       the same for people
+golden.safetensors  a few inputs and the answers to them; artifacts of older versions have none
 """
 
 import hashlib
@@ -22,7 +23,8 @@ MANIFEST = "model.json"
 GRAPH = "model.onnx"
 CARD = "MODEL_CARD.md"
 EVALUATION = "evaluation.json"
-HASHED = (WEIGHTS, GRAPH, EVALUATION, CARD)
+GOLDEN = "golden.safetensors"
+HASHED = (WEIGHTS, GRAPH, EVALUATION, CARD, GOLDEN)
 _REQUIRED = (WEIGHTS, GRAPH)
 _MAX_JSON_BYTES = 16 * 2**20  # a thousand labels' confusion matrix, several times over; an imported file must not fill the memory
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)  # other OSErrors are this machine's trouble, not the artifact's

@@ -64,7 +64,8 @@ class RiffSound:
         elif name.startswith("i"):
             flat = np.frombuffer(self.body, order + name).astype(np.float32) * np.float32(2.0 ** (1 - self.bits))
         else:
-            with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which the caller refuses
+            # A double beyond float32 becomes infinite, a signalling NaN a quiet one; the caller refuses both.
+            with np.errstate(over="ignore", invalid="ignore"):
                 flat = np.frombuffer(self.body, order + name).astype(np.float32)
         return flat.reshape(self.frames, self.channels)
 

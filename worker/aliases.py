@@ -1,6 +1,7 @@
 """Aliases: names that point at models and can be moved. Also what a name means, be it an alias or an id."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -13,21 +14,52 @@ from worker.pages import rfc3339
 DEFAULT_ALIAS = "default"
 
 
+@dataclass(frozen=True)
+class Located:
+    """Where a model's artifact lies, and what it works on."""
+
+    model_id: str
+    modality: str
+    blob: str
+
+
 def resolve(session: Session, name: str) -> Model:
     """Return the model behind an id or alias. Raises NotFoundError, GoneError."""
     alias = session.get(Alias, name)
     model = session.get(Model, alias.model_id if alias else name)
     if model is None:
-        if name == DEFAULT_ALIAS:
-            raise NotFoundError(
-                "there is no model to predict with yet",
-                code="no_default_model",
-                hint="a fine-tune that succeeds becomes the alias 'default'",
-            )
-        raise NotFoundError(f"there is no model or alias {name!r}", code="model_not_found")
+        raise _absent(name)
     if model.deleted_at is not None:
-        raise GoneError(f"model {model.id} has been deleted", code="model_deleted")
+        raise _gone(model.id)
     return model
+
+
+def locate(name: str) -> Located:
+    """Return where the model behind an id or alias lies: what serving asks for each second, so no more is read than that.
+
+    Raises NotFoundError, GoneError.
+    """
+    with read() as session:
+        model_id = session.scalar(select(Alias.model_id).where(Alias.name == name)) or name
+        columns = select(Model.id, Model.modality, Model.blob, Model.deleted_at).where(Model.id == model_id)
+        found = session.execute(columns).one_or_none()
+    if found is None:
+        raise _absent(name)
+    if found.deleted_at is not None:
+        raise _gone(found.id)
+    return Located(found.id, found.modality, found.blob)
+
+
+def _absent(name: str) -> NotFoundError:
+    if name == DEFAULT_ALIAS:
+        return NotFoundError(
+            "there is no model to predict with yet", code="no_default_model", hint="a fine-tune that succeeds becomes the alias 'default'"
+        )
+    return NotFoundError(f"there is no model or alias {name!r}", code="model_not_found")
+
+
+def _gone(model_id: str) -> GoneError:
+    return GoneError(f"model {model_id} has been deleted", code="model_deleted")
 
 
 def aliases_of(session: Session, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from models.artifact import save_artifact
 from models.calibration import Calibration, calibrated, fit_calibration
 from models.config import SPLITS, JobSpec, LineageEntry, ModelManifest, Split, TransferRecord
 from models.evaluation import evaluate_split, evaluation_document
+from models.golden_making import examples_of
 from models.inputs import Inputs
 from models.network import Network
 from models.predicting import logits_of
@@ -80,7 +81,8 @@ def save_trained(trained: Trained, evaluated: Evaluated, folder: Path, lineage: 
         network=network.config, transfer=record, lineage=lineage, training=trained.spec, metrics=evaluated.metrics,
         thresholds=evaluated.thresholds,
     )  # fmt: skip
-    return save_artifact(folder, network, manifest=manifest, evaluation=evaluated.evaluation)
+    examples = examples_of(trained.data)
+    return save_artifact(folder, network, manifest=manifest, evaluation=evaluated.evaluation, examples=examples)
 
 
 def _calibrate(trained: Trained) -> tuple[Calibration, Answers, dict[str, dict[str, Any]]]:

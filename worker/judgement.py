@@ -11,6 +11,7 @@ from models.verdict import REPEAT, Arm, Comparison, judge
 from worker.aliases import move_aliases
 from worker.database import Event, Job, Model
 from worker.lease import add_event
+from worker.promotion import REFUSAL
 from worker.states import TERMINAL
 
 AUTO_SHARE = 0.25  # of a job's training time, which controls `auto` may cost
@@ -79,10 +80,12 @@ def _turn_back(session: Session, parent: Job, document: dict[str, Any]) -> None:
 def _better(session: Session, document: dict[str, Any]) -> str | None:
     """Return the model of the control that is right most often on validation items, of those that beat the judged one.
 
-    Test items say that a control is better, but not which is the best: who chooses by them can't believe their figures any more.
+    Test items say that a control is better, but not which is the best: who chooses by them can't believe their figures any more. One
+    that did not answer as it should when it was published is left out.
     """
     beaten = float(document["accuracy"])
     ids = [row["model"] for row in document["controls"] if row["name"] != REPEAT and (row["accuracy"] or 0.0) > beaten]
     models = session.scalars(select(Model).where(Model.id.in_(ids), Model.deleted_at.is_(None)).order_by(Model.id)).all()
-    best = max(models, key=lambda model: float(model.manifest["metrics"].get("validation_accuracy", 0.0)), default=None)
+    named = [model for model in models if REFUSAL not in model.evaluation]
+    best = max(named, key=lambda model: float(model.manifest["metrics"].get("validation_accuracy", 0.0)), default=None)
     return best.id if best else None

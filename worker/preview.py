@@ -16,6 +16,7 @@ from models.artifact import save_artifact
 from models.config import LineageEntry, ModelManifest, TransferRecord
 from models.dataset import PackedDataset
 from models.evaluation import evaluate_split, evaluation_document
+from models.golden_making import examples_of
 from models.inputs import Inputs
 from models.linear_head import LinearHead, fit_linear_head
 from models.network import Network
@@ -84,7 +85,7 @@ def save_first_answer(
     manifest = ModelManifest(
         network=network.config, transfer=answer.record, lineage=lineage, training=foundation.spec, metrics=metrics
     )  # fmt: skip
-    manifest = save_artifact(folder, network, manifest=manifest, evaluation=evaluation)
+    manifest = save_artifact(folder, network, manifest=manifest, evaluation=evaluation, examples=examples_of(data))
     return {"manifest": manifest.model_dump(mode="json"), "evaluation": evaluation, "metrics": metrics}
 
 

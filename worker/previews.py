@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from models.config import ModelManifest
 from worker.aliases import move_aliases, point_alias, take_default
-from worker.database import Job, write
+from worker.database import Job, Model, write
 from worker.lease import add_event, hold
+from worker.promotion import REFUSAL, kept_refusal, refusal
 from worker.registry import add_model
 from worker.storage import get_storage
 
@@ -22,9 +23,10 @@ def preview_folder(folder: Path, token: int) -> Path:
 def publish_preview(job: Job, folder: Path, report: dict[str, Any]) -> None:
     """Make a model of the first answer and let the job's alias point at it, in one fenced transaction."""
     source, model_id = preview_folder(folder, job.token), str(report["model_id"])
+    manifest = ModelManifest.model_validate(report["manifest"], strict=False)
+    refused = refusal(source, manifest)
     size = sum(path.stat().st_size for path in source.iterdir())
     blob = get_storage().publish_directory(source, f"artifacts/{model_id}")
-    manifest = ModelManifest.model_validate(report["manifest"], strict=False)
     checkpoint = {
         "id": f"ckpt_{model_id[4:]}", "object": "checkpoint", "model": model_id, "step": 0, "epoch": 0, "metrics": report["metrics"],
     }  # fmt: skip
@@ -34,15 +36,18 @@ def publish_preview(job: Job, folder: Path, report: dict[str, Any]) -> None:
             get_storage().delete(blob)
             return
         add_model(
-            session, manifest=manifest, evaluation=report["evaluation"], blob=blob, size_bytes=size, model_id=model_id, name=job.name,
-            job_id=job.id, dataset_id=job.dataset_id, base_model=manifest.transfer.base_model,
+            session, manifest=manifest, evaluation=report["evaluation"] | kept_refusal(refused), blob=blob, size_bytes=size,
+            model_id=model_id, name=job.name, job_id=job.id, dataset_id=job.dataset_id, base_model=manifest.transfer.base_model,
         )  # fmt: skip
         add_event(session, job.id, "checkpoint", f"model {model_id} gives a first answer; training goes on", data=checkpoint)
-        name_model(session, job, model_id)
+        name_model(session, job, model_id, refused)
 
 
-def name_model(session: Session, job: Job, model_id: str) -> None:
-    """Let the job's alias, and `default` where it is free, point at a speech model of the job."""
+def name_model(session: Session, job: Job, model_id: str, refused: str | None) -> None:
+    """Let the job's alias, and `default` where it is free, point at a speech model of the job; not where it is `refused`, and why."""
+    if refused:
+        _tell_refusal(session, job, model_id, refused)
+        return
     if job.alias:
         point_alias(session, job.alias, model_id)
     if job.type == "finetune":
@@ -55,10 +60,15 @@ def preview_of(session: Session, job_id: str) -> dict[str, Any] | None:
     return next((checkpoint for checkpoint in checkpoints if checkpoint["step"] == 0), None)
 
 
-def supersede(session: Session, job: Job, preview: dict[str, Any] | None, model_id: str, metrics: dict[str, Any]) -> None:
-    """Name what training made, in place of the first answer, unless that one hears more validation clips rightly."""
-    if preview is None:
-        name_model(session, job, model_id)
+def supersede(
+    session: Session, job: Job, preview: dict[str, Any] | None, model_id: str, metrics: dict[str, Any], *, refused: str | None = None
+) -> None:
+    """Name what training made, in place of the first answer, unless that one hears more validation clips rightly.
+
+    `refused`: why the model may not be named.
+    """
+    if preview is None or refused or _was_refused(session, preview["model"]):
+        name_model(session, job, model_id, refused)
         return
     before, after = preview["metrics"].get("validation_accuracy"), metrics.get("validation_accuracy")
     if before is not None and after is not None and before > after:
@@ -66,3 +76,13 @@ def supersede(session: Session, job: Job, preview: dict[str, Any] | None, model_
         add_event(session, job.id, "message", message, level="warning", data={"model": preview["model"]})
         return
     move_aliases(session, preview["model"], model_id)
+
+
+def _tell_refusal(session: Session, job: Job, model_id: str, refused: str) -> None:
+    message = f"no name points at model {model_id}: {refused}"
+    add_event(session, job.id, "message", message[:1000], level="warning", data={"model": model_id, "code": "promotion_refused"})
+
+
+def _was_refused(session: Session, model_id: str) -> bool:
+    """Whether a model was published without a name, so that there is none to take over from it."""
+    return REFUSAL in (session.scalar(select(Model.evaluation).where(Model.id == model_id)) or {})

@@ -15,6 +15,8 @@ from worker.settings import host_name
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _POLL_SECONDS = 0.05
+_AUTOGROUP = Path("/proc/self/autogroup")
+NICENESS = 10  # a ninth of the weight of a process that was left as it is
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -27,6 +29,17 @@ def die_with_parent(parent: int | None = None) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+def step_back() -> None:
+    """Let other processes of this machine go first, predictions above all; what they leave is used in full.
+
+    Linux weighs niceness only within a session where it groups processes by it (sched(7), autogroup), and ours are in sessions of their
+    own: so the group is told, too. A container without that file needs no more than the niceness.
+    """
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # not Linux, or no grouping; the kernel may also refuse two changes in a tenth of a second
+        _AUTOGROUP.write_text(str(NICENESS))
 
 
 class HostLock:

@@ -3,16 +3,14 @@
 It writes nothing but its report, so that it can be killed at any time.
 """
 
-import os
 import sys
 import time
 
 from models.errors import SynesthesiaError
 from worker.logs import configure_logging
 from worker.orders import TrainingOrder
-from worker.processes import die_with_parent
+from worker.processes import die_with_parent, step_back
 from worker.reports import FAILED_EXIT, RESULT_EXIT, Reporter, claim_stdout
-from worker.trainer import NICENESS
 
 
 def main() -> None:
@@ -21,7 +19,7 @@ def main() -> None:
     report = claim_stdout()
     order = TrainingOrder.model_validate_json(sys.stdin.buffer.read())
     die_with_parent(order.parent_pid)
-    os.nice(NICENESS)
+    step_back()
     configure_logging("warning")
     sys.exit(_run(order, report, began))
 

@@ -3,15 +3,14 @@
 Asked to stop, by either of the signals that end a trainer, it ends at the next batch with RELEASED_EXIT.
 """
 
-import os
 import sys
 
 from models.errors import Interrupted, SynesthesiaError
 from worker.logs import configure_logging
 from worker.orders import RankingOrder
-from worker.processes import die_with_parent
+from worker.processes import die_with_parent, step_back
 from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT, Reporter, claim_stdout
-from worker.trainer import NICENESS, Wishes
+from worker.trainer import Wishes
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
     report = claim_stdout()
     order = RankingOrder.model_validate_json(sys.stdin.buffer.read())
     die_with_parent(order.parent_pid)
-    os.nice(NICENESS)
+    step_back()
     configure_logging("info")
     sys.exit(_run(order, report, wishes))
 

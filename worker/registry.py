@@ -16,6 +16,7 @@ from models.catalog import architectures
 from models.config import AUTO, ModelManifest
 from models.engine import Engine
 from models.errors import ArtifactError
+from models.golden import read_golden
 from models.manifest import read_evaluation
 from worker.aliases import aliases_of, resolve
 from worker.database import Job, Model, db_now, new_id, now, read, write
@@ -25,7 +26,7 @@ from worker.settings import get_settings
 from worker.states import ACTIVE
 from worker.storage import get_storage, new_scratch
 
-ARTIFACT_FILES = ("model.safetensors", "model.json", "model.onnx", "MODEL_CARD.md", "evaluation.json")
+ARTIFACT_FILES = ("model.safetensors", "model.json", "model.onnx", "MODEL_CARD.md", "evaluation.json", "golden.safetensors")
 _TIMM = "timm/"
 _MAX_IMPORT_BYTES = 2**30
 
@@ -148,6 +149,7 @@ def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
     try:
         _unpack(archive, folder)
         manifest = Engine.load(folder).manifest  # verifies the hashes, and that the graph runs
+        read_golden(folder, manifest)
         evaluation = read_evaluation(folder)
         size = sum(path.stat().st_size for path in folder.iterdir())
         blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
@@ -193,6 +195,7 @@ def as_json(model: Model, aliases: Sequence[str]) -> dict[str, Any]:
         "transfer": manifest["transfer"],
         "layers": [{"name": name, "parameters": count} for name, count in manifest["layers"].items()],
         "features": network["features"],
+        "golden": manifest.get("golden"),
         "metrics": manifest["metrics"],
         "sha256": model.sha256,
         "created_at": rfc3339(model.created_at),

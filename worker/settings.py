@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     max_sound_seconds: float = 60.0
     max_batch_bytes: int = Field(512 * MIB, description="of the body of one batch")
     max_inference_bytes: int = Field(16 * MIB, description="of one request of the inference protocol: tensors, in memory at once")
+    max_streams: int = Field(50, description="sound streams that one API process hears at once")
     max_image_bytes: int = 20 * MIB
     max_image_pixels: int = 25_000_000
     max_image_side: int = 8192
@@ -57,6 +58,12 @@ class Settings(BaseSettings):
     # Packed storage.
     stored_sample_rate: int = Field(16000, description="Hz of packed sounds")
     stored_image_side: int = Field(128, description="packed pictures are scaled down to this shorter side, never up")
+
+    # What a serving process keeps in memory.
+    max_models_bytes: int = Field(GIB, description="of the engines that one API process holds ready; the least recently used go first")
+    predict_threads: int = Field(0, ge=0, description="that make predictions in one API process; 0: one for each core")
+    predict_wait_seconds: float = Field(2.0, gt=0, description="a prediction that could not begin within this is refused")
+    warm_models: str = Field("default", description="ids and aliases, comma-separated, that an API process loads when it starts")
 
     # How jobs are kept alive. Tests shorten these.
     lease_seconds: float = 60.0

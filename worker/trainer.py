@@ -3,7 +3,6 @@
 SIGTERM: write a checkpoint and exit with RELEASED_EXIT. SIGUSR1: stop training, and make the best weights so far the job's model.
 """
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -11,10 +10,8 @@ from types import FrameType
 from models.errors import Interrupted, SynesthesiaError
 from worker.logs import configure_logging
 from worker.orders import TrainingOrder
-from worker.processes import die_with_parent
+from worker.processes import die_with_parent, step_back
 from worker.reports import FAILED_EXIT, RELEASED_EXIT, RESULT_EXIT, Reporter, claim_stdout
-
-NICENESS = 10  # predictions on the same machine go first
 
 
 class Wishes:
@@ -45,7 +42,7 @@ def main() -> None:
     report = claim_stdout()
     order = TrainingOrder.model_validate_json(sys.stdin.buffer.read())
     die_with_parent(order.parent_pid)
-    os.nice(NICENESS)
+    step_back()
     configure_logging("info")
     sys.exit(_run(order, report, wishes))
 

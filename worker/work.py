@@ -27,6 +27,7 @@ from worker.judgement import settle
 from worker.lease import add_event, add_status, close
 from worker.orders import GenerateOrder, IngestOrder, RankingOrder, TrainingOrder
 from worker.previews import preview_of, supersede
+from worker.promotion import kept_refusal, refusal
 from worker.registry import add_model
 from worker.settings import Settings, get_settings
 from worker.storage import get_storage
@@ -95,9 +96,10 @@ def _publish_model(job: Job, folder: Path, result: dict[str, Any]) -> bool:
     """Publish the artifact, then name it in one fenced transaction. False when the job has meanwhile been taken over."""
     source = folder / f"start-{job.token}"
     model_id = str(result["model_id"])
+    manifest = ModelManifest.model_validate(result["manifest"], strict=False)
+    refused = refusal(source, manifest)
     size = sum(path.stat().st_size for path in source.iterdir())
     blob = get_storage().publish_directory(source, f"artifacts/{model_id}")
-    manifest = ModelManifest.model_validate(result["manifest"], strict=False)
     answers = _answers(job, result.get("predictions"))
     with write() as session:
         state = "cancelled" if result["cancelled"] else "succeeded"
@@ -110,14 +112,14 @@ def _publish_model(job: Job, folder: Path, result: dict[str, Any]) -> bool:
             get_storage().delete(blob)
             return False
         worth = begin_controls(session, job.id, manifest, result["metrics"]) if state == "succeeded" else None
-        evaluation = result["evaluation"] | ({"transfer": worth} if worth else {})
+        evaluation = result["evaluation"] | kept_refusal(refused) | ({"transfer": worth} if worth else {})
         add_model(
             session, manifest=manifest, evaluation=evaluation, predictions=answers, blob=blob, size_bytes=size, model_id=model_id,
             name=job.name, job_id=job.id, dataset_id=job.dataset_id, base_model=manifest.training.base_model if manifest.training else None,
         )  # fmt: skip
         add_event(session, job.id, "checkpoint", f"model {model_id} is ready", data=checkpoint)
         if state == "succeeded" and job.control_of is None:  # a control's model has no name unless the verdict gives it one
-            supersede(session, job, preview, model_id, result["metrics"])
+            supersede(session, job, preview, model_id, result["metrics"], refused=refused)
         add_status(session, job.id, state, f"{state} with model {model_id}", model=model_id, metrics=result["metrics"])
         settle(session, job.id)
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,8 +17,8 @@ from app.dependencies import BatchesDep, ModelQuery, PredictorsDep, SettingsDep,
 from app.documents import events_response, file_request
 from app.errors import problem_body
 from app.filebody import FileBody
+from app.hearing import Options
 from app.jsonbody import JSON_TYPE
-from app.predictors import Options
 from app.schemas.predict import PredictionBatch
 from app.streaming import EVENT_STREAM
 from app.uploads import ARCHIVE_TYPES, Upload, require_format

@@ -105,6 +105,7 @@ def delete_model(model_id: ModelRef, predictors: PredictorsDep) -> Response:
     found = registry.resolve_id(model_id)
     registry.delete_model(found)
     predictors.forget()
+    predictors.engines.drop(found)
     return deleted("model", found)
 
 
@@ -117,12 +118,12 @@ def list_aliases() -> Response:
 @router.put(
     "/aliases/{name}",
     response_model=Alias,
-    responses=problems(400, 404, 408, 410, 413, 415, 422, 503),
+    responses=problems(400, 404, 408, 409, 410, 413, 415, 422, 503),
     openapi_extra=json_request(AliasTarget),
 )
 def set_alias(name: NewAlias, target: Annotated[AliasTarget, Depends(json_body(AliasTarget))], predictors: PredictorsDep) -> Response:
-    """Let an alias point at a model; moving it back is the rollback."""
-    alias = aliases.set_alias(name, target.model)
+    """Let an alias point at a model; moving it back is the rollback. Refused where the model answers otherwise than when it was made."""
+    alias = aliases.set_alias(name, predictors.engines.examine(target.model))
     predictors.forget()
     return Answer(alias)
 

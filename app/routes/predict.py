@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.routing import APIRoute
 
 from app.answers import Answer, problems
 from app.dependencies import ModelQuery, PredictorsDep
 from app.documents import file_request
 from app.filebody import FileBody
-from app.predictors import Options
+from app.hearing import Options
 from app.schemas.predict import Prediction
 
 router = APIRouter(tags=["predict"])
@@ -36,3 +37,6 @@ async def predict(
 
 def _is_sound(media_type: str) -> bool:
     return media_type.startswith("audio/") or media_type == "application/octet-stream"
+
+
+ROUTE = next(route for route in router.routes if isinstance(route, APIRoute))

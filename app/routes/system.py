@@ -60,6 +60,7 @@ async def get_metrics(request: Request, predictors: PredictorsDep) -> Response:
     """Counters for Prometheus."""
     counts, oldest = await asyncio.to_thread(jobs.count_by_state)
     metrics: Metrics = request.app.state.metrics
+    metrics.expect_wait(predictors.wait_seconds)
     return Response(metrics.render(counts, oldest, predictors.loaded), media_type=CONTENT_TYPE)
 
 

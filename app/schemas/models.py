@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.common import Listing, Time
-from models.config import Frozen, LineageEntry, Modality, Split, Text, TransferRecord
+from models.config import Frozen, GoldenRecord, LineageEntry, Modality, Split, Text, TransferRecord
 
 
 class AliasTarget(Frozen):
@@ -45,6 +45,7 @@ class Model(BaseModel):
     transfer: TransferRecord
     layers: list[Layer] = Field(description="of the backbone, from input to output")
     features: dict[str, Any]
+    golden: GoldenRecord | None = Field(description="stored inputs that are replayed before an alias moves; null: an older model has none")
     metrics: dict[str, float]
     sha256: str = Field(description="of model.safetensors")
     created_at: Time
@@ -141,6 +142,7 @@ class Evaluation(BaseModel):
     calibration: Calibration | None = None
     robustness: list[ConditionResult] = Field([], description="sounds: the first is clean, each other one worse in one way")
     unknown: UnknownResult | None = Field(None, description="null: nothing is rejected")
+    promotion_refused: str | None = Field(None, description="why no alias moves to the model by itself: its golden clips")
     suspects: list[SuspectedItem] = Field([], description="validation and test items, the most confidently contradicted first")
 
 

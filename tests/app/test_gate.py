@@ -11,7 +11,6 @@ import structlog
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect
 
 from app.gate import OPEN_PATHS, Gate, check_exposure, keys_required
 from app.metrics import Metrics
@@ -245,12 +244,6 @@ def test_an_answer_that_breaks_off_is_not_made_whole() -> None:
     with contextlib.suppress(RuntimeError):
         TestClient(Gate(breaking, Settings(), metrics)).get("/x")
     assert b'status="200"' in metrics.render({}, 0.0, 0)
-
-
-def test_web_sockets_are_closed() -> None:
-    with pytest.raises(WebSocketDisconnect) as caught, client_of(Settings()).websocket_connect("/jobs"):
-        pass
-    assert caught.value.code == 1008
 
 
 def answer_without_reading(settings: Settings, **scope: Any) -> tuple[int, bytes]:

@@ -1,6 +1,6 @@
 import inspect
 
-from app import batches, body, filebody, inference, jsonbody, predictors, streaming, uploads
+from app import batches, body, filebody, inference, jsonbody, listening, predictors, streaming, uploads
 from app.limits import limits_in_force
 from worker.settings import Settings
 
@@ -13,7 +13,7 @@ def test_every_limit_of_the_settings_is_shown() -> None:
 
 def test_every_limit_of_the_modules_is_shown() -> None:
     values = set(limits_in_force(Settings()).values())
-    for module in (batches, body, filebody, inference, jsonbody, predictors, streaming, uploads):
+    for module in (batches, body, filebody, inference, jsonbody, listening, predictors, streaming, uploads):
         own = {
             name: value for name, value in vars(module).items() if name.startswith("MAX_") and f"\n{name} = " in inspect.getsource(module)
         }

@@ -1,5 +1,4 @@
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import engines
 from app import predictors as module
-from app.engines import MAX_ENGINES
 from app.filebody import FileBody
+from app.hearing import Options, judged, ranked
 from app.metrics import Metrics
-from app.predictors import MAX_WAIT_SECONDS, Options, Predictors, judged
+from app.predictors import Predictors
 from models.config import ModelManifest
 from models.engine import Engine
 from tests.app.conftest import request_of
 from tests.conftest import tone, wav_bytes
-from worker.errors import OverloadedError
+from worker.errors import DependencyError, OverloadedError
 from worker.settings import Settings
 
 SOUND = wav_bytes(tone(440, 0.5))
@@ -59,20 +59,12 @@ def test_a_model_is_loaded_once_however_many_ask(
     assert len(loads) == 1
 
 
-def test_only_so_many_engines_are_kept(predictors: Predictors, make_model: Callable[..., str]) -> None:
-    made = [make_model() for _ in range(MAX_ENGINES + 2)]
-    for model_id in made:
-        assert ask(predictors, model_id)[0]["model"] == model_id
-    assert predictors.loaded == MAX_ENGINES
-    assert ask(predictors, made[0])[0]["model"] == made[0], "one that was dropped is loaded again"
-
-
 def test_a_load_that_fails_can_be_tried_again(predictors: Predictors, make_model: Callable[..., str], settings: Settings) -> None:
     model_id = make_model(alias="default")
     graph = settings.data_dir / "blobs" / "artifacts" / model_id / "model.onnx"
     content = graph.read_bytes()
     graph.write_bytes(b"broken")
-    with pytest.raises(module.DependencyError):
+    with pytest.raises(DependencyError):
         ask(predictors)
     graph.write_bytes(content)
     assert ask(predictors)[0]["model"] == model_id
@@ -80,30 +72,32 @@ def test_a_load_that_fails_can_be_tried_again(predictors: Predictors, make_model
 
 def test_more_than_can_be_done_in_time_are_refused_early(predictors: Predictors, make_model: Callable[..., str]) -> None:
     make_model(alias="default")
-    predictors._seconds = MAX_WAIT_SECONDS  # measured: very slow
+    ask(predictors)
+    predictors._queue.owed = 4.1 * predictors._queue.threads  # seconds of work that others have brought
 
     async def run() -> list[Any]:
-        asked = (predictors.predict(None, SOUND, Options()) for _ in range(4 * predictors._threads))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return await asyncio.gather(*(predictors.predict(None, SOUND, Options()) for _ in range(4)), return_exceptions=True)
 
     answers = asyncio.run(run())
-    refused = [answer for answer in answers if isinstance(answer, OverloadedError)]
-    assert len(answers) - len(refused) == predictors._threads + 1
-    assert all(error.retry_after >= 2 for error in refused)
-    assert predictors._waiting == 0
+    assert all(isinstance(answer, OverloadedError) and answer.retry_after == 5 for answer in answers)
+    predictors._queue.owed = 0.0
+    assert ask(predictors)
 
 
-def test_one_that_waited_too_long_is_not_begun(
-    predictors: Predictors, make_model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_waited_too_long_is_not_begun(change_setting: Callable[..., Settings], make_model: Callable[..., str]) -> None:
     make_model(alias="default")
-    monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.05)
-    hold = threading.Event()
-    for _ in range(predictors._threads):
-        predictors._pool.submit(hold.wait, 5)
-    threading.Timer(0.2, hold.set).start()
-    with pytest.raises(OverloadedError, match="could not begin in time"):
-        ask(predictors)
+    predictors = Predictors(change_setting(predict_wait_seconds=0.05), Metrics())
+
+    async def run() -> None:
+        await predictors.predict(None, SOUND, Options())
+        with predictors._queue._condition:  # no thread can take anything meanwhile
+            late = asyncio.create_task(predictors.predict(None, SOUND, Options()))
+            await asyncio.sleep(0)
+            time.sleep(0.1)  # noqa: ASYNC251 - the lock is held
+        with pytest.raises(OverloadedError, match="could not begin in time"):
+            await late
+
+    asyncio.run(run())
 
 
 def test_sounds_in_memory_are_bounded_together(predictors: Predictors, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +135,7 @@ def test_an_alias_that_another_process_moved_is_seen_soon(
 ) -> None:
     from worker import aliases
 
-    monkeypatch.setattr(module, "RESOLVED_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "RESOLVED_SECONDS", 0.0)
     make_model(alias="default")
     ask(predictors)
     second = make_model()
@@ -149,19 +143,25 @@ def test_an_alias_that_another_process_moved_is_seen_soon(
     assert ask(predictors)[0]["model"] == second
 
 
-def test_closing_drops_what_waits(predictors: Predictors) -> None:
-    hold = threading.Event()
-    futures = [predictors._pool.submit(hold.wait, 5) for _ in range(predictors._threads + 3)]
-    predictors.close()
-    hold.set()
-    assert [future.cancelled() for future in futures] == [False] * predictors._threads + [True] * 3
+def test_long_and_broken_sounds_among_short_ones(predictors: Predictors, make_model: Callable[..., str]) -> None:
+    make_model(alias="default")
+    sounds = [SOUND, wav_bytes(tone(440, 3.0)), SOUND[:1000], SOUND, b"hello", wav_bytes(tone(440, 0.1))]
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(*(predictors.predict(None, sound, Options()) for sound in sounds), return_exceptions=True)
+
+    short, long, cut, same, text, brief = asyncio.run(run())
+    assert (cut.code, text.code) == ("audio_truncated", "media_type_unsupported")
+    assert [answer["duration_seconds"] for answer in (short, long, same, brief)] == [0.5, 3.0, 0.5, 0.1]
+    assert "segments" in long
+    assert short["top_k"] == same["top_k"]
 
 
 def test_the_first_of_equals_is_the_answer_everywhere() -> None:
     labels = ("a", "b", "c")
     equal = np.array([0.25, 0.375, 0.375])
     assert judged(labels, equal, np.zeros(3)) == {"label": "b", "probability": 0.375, "rejected": False}
-    assert [row["label"] for row in module._ranked(labels, equal, 3)] == ["b", "c", "a"]
+    assert [row["label"] for row in ranked(labels, equal, 3)] == ["b", "c", "a"]
 
 
 def test_an_answer_below_its_own_labels_threshold_is_rejected() -> None:

@@ -18,7 +18,7 @@ from models.config import FeatureConfig, LineageEntry, Modality, ModelManifest, 
 from models.engine import Engine
 from models.errors import ArtifactError
 from models.evaluation import evaluate_split, evaluation_document
-from models.manifest import CARD, EVALUATION, GRAPH, HASHED, MANIFEST, WEIGHTS, read_manifest, verify_files
+from models.manifest import CARD, EVALUATION, GOLDEN, GRAPH, HASHED, MANIFEST, WEIGHTS, read_manifest, verify_files
 from models.network import Network, build_network
 from worker.registry import ARTIFACT_FILES
 
@@ -111,7 +111,7 @@ def test_the_files_are_those_that_the_registry_passes_on(saved: Path) -> None:
 def test_the_manifest_says_what_follows_from_the_network(saved: Path) -> None:
     manifest, network = read_manifest(saved), build_network(config_of())
     verify_files(saved, manifest)
-    assert set(manifest.files) == {WEIGHTS, GRAPH, EVALUATION, CARD}
+    assert set(manifest.files) == {WEIGHTS, GRAPH, EVALUATION, CARD, GOLDEN}
     assert manifest.parameters == network.parameter_count()
     assert list(manifest.layers.items()) == list(network.layer_sizes().items())
     assert manifest.lineage == LINEAGE

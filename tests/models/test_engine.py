@@ -145,7 +145,7 @@ def test_calibrated_probabilities_agree_everywhere(temperature: float, tmp_path:
 def test_thresholds_stand_in_the_order_of_the_labels(artifact: Path, engine: Engine) -> None:
     assert engine.thresholds.tolist() == [0, 0, 0]
     manifest = read_manifest(artifact).model_copy(update={"thresholds": {LABELS[2]: 0.5, "gone": 0.9}})
-    assert Engine(manifest, engine._session).thresholds.tolist() == [0, 0, 0.5]
+    assert Engine(manifest, engine._graph.session).thresholds.tolist() == [0, 0, 0.5]
 
 
 def test_a_decoded_file_is_answered(engine: Engine) -> None:

@@ -23,6 +23,7 @@ from worker.errors import ConflictError, QueueFullError
 from worker.jobs import cancel_job, create_job, get_job, list_jobs, pause_job, resume_job
 from worker.keeper import sweep
 from worker.lease import claim
+from worker.promotion import REFUSAL
 from worker.queue import relay
 from worker.registry import add_model, delete_model, find_base_model, get_evaluation
 from worker.settings import Settings
@@ -300,6 +301,20 @@ def test_a_bad_verdict_moves_names_only_where_auto_chose(ask: Callable[..., str]
     told = events(parent)[-2:] if moves else events(parent)[-1:]
     assert [event.level for event in told] == ["warning"] * len(told)
     assert not moves or told[-1].data == {"aliases": ["default", "digits", "mine"], "model": better}
+
+
+def test_names_do_not_move_to_a_control_that_did_not_answer_as_it_should(ask: Callable[..., str]) -> None:
+    parent = ask()
+    model = succeed(parent, 50)
+    change_row(parent, spec=row(parent).spec | {"transfer": {"mode": "auto"}})
+    scratch, frozen = controls_of(parent)
+    best = succeed(scratch.id, 95)
+    with write() as session:
+        found = session.get_one(Model, best)
+        found.evaluation = found.evaluation | {REFUSAL: "its golden clip 'noise' is answered 0.05 off"}
+    second = succeed(frozen.id, 90)
+    assert verdict_of(model)["verdict"] == "negative"
+    assert {get_alias(name)["model"] for name in ("digits", "default")} == {second}
 
 
 def test_names_that_have_moved_on_stay_where_they_are(ask: Callable[..., str], base: str) -> None:

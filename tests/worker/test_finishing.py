@@ -16,6 +16,7 @@ from models.calibration import LEAST_ITEMS
 from models.config import JobSpec
 from models.dataset import PackedDataset, PackedWriter
 from models.engine import Engine
+from models.golden import read_golden, replay_stored
 from models.inputs import Inputs
 from models.manifest import read_evaluation, read_manifest
 from models.predicting import predict_items
@@ -114,6 +115,19 @@ def test_thresholds_are_stored_used_and_judged(done: tuple[TrainingOrder, dict[s
     assert (found["asked"], found["split"], found["n"]["known"]) == (0.05, "test", 60)
     assert 0 <= found["accepted_noise"] <= 0.15, "5 % were asked for, on other noises"
     np.testing.assert_allclose(Engine.load(order.staging).thresholds, [manifest.thresholds[label] for label in LABELS], atol=1e-7)
+
+
+def test_validation_items_become_golden_clips(done: tuple[TrainingOrder, dict[str, Any]]) -> None:
+    order, result = done
+    golden = read_golden(order.staging, read_manifest(order.staging))
+    assert golden is not None
+    assert golden.clips == ("noise", "silence", "validation: low", "validation: high")
+    assert np.array_equal(golden.inputs[2:], clips_of(order, np.array([40, 41]))), "the first of each label, as they are stored"
+    assert result["manifest"]["golden"]["clips"] == 4
+    report = replay_stored(Engine.load(order.staging), order.staging)
+    assert report is not None
+    assert report.passed
+    assert "recordings of people" in (order.staging / "MODEL_CARD.md").read_text()
 
 
 def test_a_wrong_label_is_named(done: tuple[TrainingOrder, dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from models.errors import UnavailableError
-from worker.processes import HostLock, owner_lock, owner_name
+from worker.processes import NICENESS, HostLock, owner_lock, owner_name
 from worker.settings import host_name
 
 
@@ -76,3 +76,12 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
     code = "from worker.processes import die_with_parent; die_with_parent(1); print('lives')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, b"")
+
+
+def test_stepping_back_tells_the_kernel_in_both_ways() -> None:
+    code = "from pathlib import Path; from worker.processes import step_back; step_back(); import os; print(os.nice(0)); "
+    code += "group = Path('/proc/self/autogroup'); print(group.read_text() if group.exists() else '')"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, start_new_session=True).stdout
+    nice, _, group = found.partition("\n")
+    assert int(nice) == os.nice(0) + NICENESS
+    assert not group.strip() or group.split()[-1] == str(NICENESS)

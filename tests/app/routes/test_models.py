@@ -1,4 +1,6 @@
+import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from starlette.testclient import TestClient
 from app.schemas.models import AliasList, BackboneList, Evaluation, Model, ModelList, TransferWorth
 from models.verdict import Arm, Comparison, judge
 from tests.app.conftest import LABELS, check_problem
+from tests.conftest import tone, wav_bytes
+from tests.golden_rig import spoil
 from worker import database as row
 from worker.database import write
 from worker.settings import Settings
@@ -124,6 +128,13 @@ def damaged(files: dict[str, bytes], name: str, change: Callable[[bytes], bytes]
     return tar_of(files | {name: change(files[name])})
 
 
+def other_golden(files: dict[str, bytes], content: bytes) -> dict[str, bytes]:
+    """Other golden clips, and the description with their hash."""
+    document = json.loads(files["model.json"])
+    document["files"]["golden.safetensors"] = hashlib.sha256(content).hexdigest()
+    return {"golden.safetensors": content, "model.json": json.dumps(document).encode()}
+
+
 ATTACKS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
     "other file": lambda files: tar_of(files | {"extra.exe": b"x"}),
     "pickle": lambda _: tar_of({"model.pt": b"\x80\x04."}),
@@ -137,6 +148,8 @@ ATTACKS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
     "changed graph": lambda files: damaged(files, "model.onnx", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
     "description that is no JSON": lambda files: damaged(files, "model.json", lambda _: b"{"),
     "description of another format": lambda files: damaged(files, "model.json", lambda data: data.replace(b'"format": 1', b'"format": 2')),
+    "changed golden clips": lambda files: damaged(files, "golden.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+    "golden clips that are none": lambda files: tar_of(files | other_golden(files, b"none")),
     "deep description": lambda files: damaged(files, "model.json", lambda _: b"[" * 100_000),
     "evaluation that is no object": lambda files: damaged(files, "evaluation.json", lambda _: b"[1]"),
     "cut short": lambda files: tar_of(files)[: len(tar_of(files)) // 2],
@@ -191,6 +204,49 @@ def test_aliases_move_and_protect(client: TestClient, make_model: Callable[..., 
         check_problem(response, 410, "model_deleted")
     check_problem(client.put("/aliases/digits", json={"model": old}), 410, "model_deleted")
     assert [row["id"] for row in client.get("/models").json()["data"]] == [new]
+
+
+def test_a_model_tells_of_its_golden_clips(client: TestClient, make_model: Callable[..., str], files: dict[str, bytes]) -> None:
+    model = Model.model_validate_json(client.get(f"/models/{make_model()}").content)
+    assert model.golden is not None
+    assert model.golden.clips == 3
+    assert set(model.golden.made_with) == {"onnxruntime", "numpy", "soxr"}
+    assert "golden.safetensors" in files
+
+
+def test_an_alias_does_not_move_to_a_model_that_answers_otherwise(
+    client: TestClient, make_model: Callable[..., str], settings: Settings
+) -> None:
+    old, new = make_model(alias="digits"), make_model()
+    spoil(settings.data_dir / "blobs" / "artifacts" / new, 0.05)
+    problem = check_problem(client.put("/aliases/digits", json={"model": new}), 409, "promotion_refused")
+    assert f"model {new} does not answer as when it was made" in problem["detail"]
+    assert "'noise' is answered 0.05 off, 0.001 is the limit" in problem["detail"]
+    assert client.get("/models/digits").json()["id"] == old
+    check_problem(client.put("/aliases/other", json={"model": new}), 409, "promotion_refused")
+    check_problem(client.get("/models/other"), 404, "model_not_found")
+    sound = wav_bytes(tone(440, 0.5))
+    answered = client.post(f"/predict?model={new}", content=sound, headers={"Content-Type": "audio/wav"})
+    assert (answered.status_code, answered.json()["model"]) == (200, new), "it can still be tried by its id"
+
+
+def test_a_move_takes_effect_at_once(client: TestClient, make_model: Callable[..., str]) -> None:
+    models = [make_model(), make_model()]
+    sound = wav_bytes(tone(440, 0.5))
+    for turn in range(6):
+        assert client.put("/aliases/default", json={"model": models[turn % 2]}).status_code == 200
+        assert client.post("/predict", content=sound, headers={"Content-Type": "audio/wav"}).json()["model"] == models[turn % 2]
+
+
+def test_a_model_of_an_older_version_is_taken_and_promoted(client: TestClient, files: dict[str, bytes]) -> None:
+    document = json.loads(files["model.json"])
+    del document["golden"], document["files"]["golden.safetensors"]
+    older = files | {"model.json": json.dumps(document).encode()}
+    del older["golden.safetensors"]
+    imported = client.post("/models", content=tar_of(older), headers=TAR)
+    assert imported.status_code == 201
+    assert imported.json()["golden"] is None
+    assert client.put("/aliases/older", json={"model": imported.json()["id"]}).status_code == 200
 
 
 def test_a_model_that_a_job_builds_on_stays(client: TestClient, make_model: Callable[..., str], make_dataset: Callable[..., str]) -> None:
