@@ -7,9 +7,11 @@ _SERVICE_URLS = ("DATABASE_URL", "REDIS_URL", "BLOB_URL")
 _PREFIX = "SYNESTHESIA_"
 
 
-def export_options(*, host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> None:
+def export_options(
+    *, host: str | None = None, port: int | None = None, data_dir: Path | None = None, api_processes: int | None = None
+) -> None:
     """Turn options into settings of this process and of those it starts. Call before the settings are read."""
-    given = {"HOST": host, "PORT": port, "DATA_DIR": data_dir.absolute() if data_dir else None}
+    given = {"HOST": host, "PORT": port, "DATA_DIR": data_dir.absolute() if data_dir else None, "API_PROCESSES": api_processes}
     os.environ.update({_PREFIX + name: str(value) for name, value in given.items() if value is not None})
 
 

@@ -37,7 +37,7 @@ _PROBES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready
 OPEN_PATHS = _PROBES | {"/", "/version", "/docs", "/openapi.json"}  # no key asked: liveness, and the public contract
 OPEN_FOLDER = "/static/"  # nor for the people's page, which asks its reader for the key
 QUIET_PATHS = _PROBES | {"/metrics"}  # asked every few seconds by machines: not worth a log line
-COUNTED_PATHS = frozenset({"/predict"})  # thousands a second: the metrics tell of those that went well, the log of the others
+COUNTED_PATHS = frozenset({"/predict"})  # thousands a second: the metrics tell what became of them, the log has the unusual ones
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -138,7 +138,7 @@ class Gate:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.observe_request(route, scope["method"], status, seconds)
-        if scope["path"] not in QUIET_PATHS and (status >= http.HTTPStatus.BAD_REQUEST or scope["path"] not in COUNTED_PATHS):
+        if scope["path"] not in QUIET_PATHS and not (scope["path"] in COUNTED_PATHS and _is_daily(status)):
             log.info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=round(seconds * 1000, 2))
 
 
@@ -191,6 +191,11 @@ class _Answer:
             await self._body.drain()
             await self._send({"type": "http.response.body"})
         self.complete = last
+
+
+def _is_daily(status: int) -> bool:
+    """Whether an answer at COUNTED_PATHS is one of many: what went well, and what is refused under load, which a line each would double."""
+    return status < http.HTTPStatus.BAD_REQUEST or status == http.HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -20,6 +20,7 @@ from app.lanes import Lanes
 from app.listening import Listeners
 from app.metrics import Metrics
 from app.predictors import Predictors
+from app.protocol import PREDICTORS
 from app.routes import batch, datasets, embeddings, inference, jobs, models, predict, stream, system, transferability
 from app.shortcut import Shortcut
 from app.streaming import EventStreams
@@ -78,14 +79,14 @@ def create_api(settings: Settings) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = api.state.settings
     await asyncio.to_thread(api.state.uploads.sweep)
     keeper = Keeper(settings)
     keeper.start()
     api.state.predictors.engines.warm()
     try:
-        yield
+        yield {PREDICTORS: api.state.predictors}
     finally:
         await asyncio.to_thread(keeper.stop)
         api.state.listeners.close()

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 from app.engines import Engines
+from app.errors import status_of
 from app.hearing import Answer, Options, answer_of, hear
 from app.metrics import Metrics
 from app.queueing import Queue
@@ -46,10 +47,13 @@ class Predictors:
         """Threads start with the first prediction, engines load with the first sound for them."""
         self._metrics = metrics
         self._limits = AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
-        self._queue: Queue[Answer] = Queue(functools.partial(hear, self._limits), settings.predict_threads or cores())
+        threads = settings.predict_threads or max(1, cores() // settings.api_processes)
+        self._queue: Queue[Answer] = Queue(functools.partial(hear, self._limits), threads)
         self._wait_seconds = settings.predict_wait_seconds
         self._engines = Engines(settings, metrics)
         self._waiting_bytes = 0
+        self.begun = 0
+        """predictions that the server has begun to take in, and not answered"""
 
     @property
     def loaded(self) -> int:
@@ -100,13 +104,24 @@ class Predictors:
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise OverloadedError("too many sounds are waiting", retry_after=1)
 
+    def refusal(self) -> OverloadedError | None:
+        """Return what a sound that comes now is told where it would wait too long."""
+        return _refusal(self._queue.wait_seconds, self._wait_seconds)
+
+    def refusal_at_the_door(self) -> OverloadedError | None:
+        """As `refusal`, for the server itself, which may take in hundreds of requests before the first of them comes to the queue."""
+        return _refusal(max(self._queue.wait_seconds, self.begun * self._queue.pace / self._queue.threads), self._wait_seconds)
+
+    def count_early_refusal(self, error: OverloadedError) -> None:
+        """Count an answer that the server itself gave, before there was a request."""
+        self._metrics.observe_request("/predict", "POST", status_of(error), 0.0)
+        self._refused(error)
+
     def admit(self) -> None:
         """Raise OverloadedError where a sound that comes now would wait too long: before its body is read."""
-        expected = self._queue.wait_seconds
-        if expected > self._wait_seconds:
-            raise self._refused(
-                OverloadedError("more predictions wait than can be made in time", retry_after=math.ceil(max(expected, 1.0)))
-            )
+        error = self.refusal()
+        if error is not None:
+            raise self._refused(error)
 
     async def predict(self, name: str | None, data: bytes, options: Options) -> Answer:
         """Return what the contract (openapi.json) promises for a sound.
@@ -137,6 +152,12 @@ class Predictors:
         Raises NotFoundError, GoneError, InputError for a model of pictures, DependencyError where its files can't be used.
         """
         return self._engines.get(name)
+
+
+def _refusal(expected: float, bearable: float) -> OverloadedError | None:
+    if expected <= bearable:
+        return None
+    return OverloadedError("more predictions wait than can be made in time", retry_after=math.ceil(max(expected, 1.0)))
 
 
 def cores() -> int:

@@ -50,6 +50,8 @@ class Queue(Generic[Result]):
         self.threads = threads
         self.owed = 0.0
         """seconds of work that has been taken in and is not done, for one thread"""
+        self.pace = _FIRST_GUESS_SECONDS
+        """seconds of work that a sound took lately, whatever the engine"""
         self._work = work
         self._lines: dict[Engine, collections.deque[Waiting[Result]]] = {}
         self._pace: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
@@ -124,6 +126,7 @@ class Queue(Generic[Result]):
             self._busy -= 1
             before = self._pace.get(engine)
             now = seconds / len(batch)
+            self.pace += _SMOOTHING * (now - self.pace)
             self._pace[engine] = now if before is None else before + _SMOOTHING * (now - before)
             self.owed -= sum(asked.cost for asked in batch)
 

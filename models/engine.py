@@ -69,8 +69,8 @@ class _Graph:
     input: str
     front: QuickLogMel | None = None
 
-    def run(self, output: str, inputs: Floats) -> tuple[Floats, float]:
-        """Return an output, shape (batch, numbers), and the seconds that the graph itself took; all inputs at once."""
+    def run(self, output: str, inputs: Sequence[Floats] | Floats) -> tuple[Floats, float]:
+        """Return an output, shape (batch, numbers), and the seconds that the graph itself took; all inputs, one a row, at once."""
         fed = np.ascontiguousarray(inputs, np.float32) if self.front is None else self.front(inputs)
         began = time.perf_counter()
         (answer,) = self.session.run([output], {self.input: fed})
@@ -131,8 +131,7 @@ class Engine:
         """
         began = time.perf_counter()
         cut = [self._cut(sound) for sound in sounds]
-        inputs = cut[0][1] if len(cut) == 1 else np.concatenate([rows for _, rows in cut])
-        answers, model_seconds = self._answer(inputs)
+        answers, model_seconds = self._answer([row for _, rows in cut for row in rows])
         timings = {"features": time.perf_counter() - began - model_seconds, "model": model_seconds}
         ends = itertools.accumulate(len(rows) for _, rows in cut)
         parts = [answers[end - len(rows) : end] for (_, rows), end in zip(cut, ends, strict=True)]
@@ -163,12 +162,15 @@ class Engine:
 
         Waveforms are float32 -1 to 1, pictures 0 to 1. Raises ValueError for other shapes.
         """
-        return self._answer(inputs)[0]
+        return self._answer(self._fitting(inputs))[0]
 
-    def _answer(self, inputs: Floats, output: str = OUTPUT) -> tuple[Floats, float]:
-        """Return one of the graph's outputs, shape (batch, numbers), and the seconds that the graph itself took."""
+    def _fitting(self, inputs: Floats) -> Floats:
         if inputs.shape[1:] != self._shape:
             raise ValueError(f"inputs have shape {inputs.shape}, the model takes (batch, {', '.join(map(str, self._shape))})")
+        return inputs
+
+    def _answer(self, inputs: Sequence[Floats] | Floats, output: str = OUTPUT) -> tuple[Floats, float]:
+        """Return one of the graph's outputs, shape (batch, numbers), and the seconds that the graph itself took."""
         chunks = [self._graph.run(output, inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
         width = len(self.labels) if output == OUTPUT else self.embedding_size or 0
         answers = chunks[0][0] if len(chunks) == 1 else np.concatenate([np.zeros((0, width), np.float32), *(rows for rows, _ in chunks)])
@@ -184,7 +186,7 @@ class Engine:
                 "the model's graph does not give the backbone's vector: an older version exported it", code="embedding_unavailable",
                 hint="train the model again, or use a newer one",
             )  # fmt: skip
-        return self._answer(inputs, EMBEDDING)[0]
+        return self._answer(self._fitting(inputs), EMBEDDING)[0]
 
     def _prove(self) -> None:
         """Raise ArtifactError unless the graph has the inputs and outputs that the manifest promises and answers with probabilities."""

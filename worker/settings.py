@@ -61,7 +61,8 @@ class Settings(BaseSettings):
 
     # What a serving process keeps in memory.
     max_models_bytes: int = Field(GIB, description="of the engines that one API process holds ready; the least recently used go first")
-    predict_threads: int = Field(0, ge=0, description="that make predictions in one API process; 0: one for each core")
+    api_processes: int = Field(1, ge=1, description="that share this machine; `serve --workers` sets it")
+    predict_threads: int = Field(0, ge=0, description="that make predictions in one API process; 0: its share of the cores")
     predict_wait_seconds: float = Field(2.0, gt=0, description="a prediction that could not begin within this is refused")
     warm_models: str = Field("default", description="ids and aliases, comma-separated, that an API process loads when it starts")
 

@@ -16,10 +16,10 @@ def serve(
     host: _Host = None,
     port: _Port = None,
     data_dir: DataDir = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="API processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="API processes; as many as there are cores answer most.")] = 1,
 ) -> None:
     """Run the whole service here: API, workers and, unless REDIS_URL is set, a broker. Ctrl-C ends all of it."""
-    export_options(host=host, port=port, data_dir=data_dir)
+    export_options(host=host, port=port, data_dir=data_dir, api_processes=workers)
     from app.serve import serve as run  # noqa: PLC0415 - the client's commands start faster without the service's imports
     from worker.settings import get_settings  # noqa: PLC0415
 

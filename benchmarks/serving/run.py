@@ -115,6 +115,7 @@ def _processor() -> str:
 def _leave(number: int, frame: FrameType | None) -> None:
     """End through the blocks that stop the servers."""
     del frame
+    signal.signal(number, signal.SIG_IGN)  # a second one, as `timeout` sends, must not end the ending
     sys.exit(128 + number)
 
 
