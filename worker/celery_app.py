@@ -14,7 +14,6 @@ from worker.embedded import broker_url
 from worker.logs import configure_logging
 from worker.settings import Settings, get_settings
 
-RUN_TASK = "synesthesia.run"
 QUEUES = ("train", "data")
 
 

@@ -24,7 +24,7 @@ from worker.kept_embeddings import KeptEmbeddings
 from worker.lease import requeue, send
 from worker.logs import configure_logging
 from worker.processes import HostLock, die_with_parent, owner_lock
-from worker.queue import BROKER_ERRORS, relay, waiting_messages
+from worker.queue import BrokerError, relay, waiting_messages
 from worker.settings import Settings, get_settings, host_name
 from worker.states import ACTIVE, TERMINAL
 
@@ -86,7 +86,7 @@ class Keeper:
                 self._next_sweep = time.monotonic() + self._settings.janitor_seconds
                 sweep(self._settings)
             relay()
-        except BROKER_ERRORS as error:
+        except BrokerError as error:
             _log.warning("broker_unavailable", error=str(error)[:200])
             return _PAUSE_SECONDS
         except DBAPIError as error:
@@ -135,7 +135,7 @@ def _send_again(settings: Settings) -> None:
     """Ask for messages for jobs that are due and have none, or whose message nobody claims while the broker holds too few.
 
     Where it holds as many as jobs wait, none is lost, and none is sent twice: jobs can wait for hours behind others, and the broker's
-    memory is bounded. Raises one of BROKER_ERRORS.
+    memory is bounded. Raises BrokerError.
     """
     losing = _losing_queues()
     late = Job.published_at < db_now() - settings.republish_seconds

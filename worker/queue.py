@@ -1,36 +1,57 @@
-"""From outbox to broker. The only caller of Celery's send_task."""
+"""From outbox to broker. The only caller of Celery's send_task.
 
+Celery is imported when the first message has to go out: it would be a quarter of the time that an API process takes to start.
+"""
+
+import contextlib
 import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import structlog
-from celery import Celery
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 from sqlalchemy import delete, not_, select, update
 
-from worker.celery_app import RUN_TASK, create_celery
 from worker.database import Job, Outbox, db_now, read, write
 from worker.lease import put_off
 from worker.settings import get_settings
 
+if TYPE_CHECKING:
+    from celery import Celery
+
+RUN_TASK = "synesthesia.run"
 _BATCH = 100
 _PING_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0}
 _log = structlog.get_logger(__name__)
 
-# What a broker that is down, hung or confused makes kombu raise; it does not wrap all of redis-py's and the socket's own errors.
-BROKER_ERRORS = (OperationalError, RedisError, OSError)
+
+class BrokerError(Exception):
+    """The broker is down, hung or confused."""
 
 
 @functools.cache
-def _celery() -> Celery:
+def _celery() -> "Celery":
+    from worker.celery_app import create_celery  # noqa: PLC0415
+
     return create_celery(get_settings())
+
+
+@contextlib.contextmanager
+def _broker() -> Iterator["Celery"]:
+    """Give the application; what kombu raises, which does not wrap all of redis-py's and the socket's own errors, becomes BrokerError."""
+    from kombu.exceptions import OperationalError  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    try:
+        yield _celery()
+    except (OperationalError, RedisError, OSError) as error:
+        raise BrokerError(str(error)) from error
 
 
 def relay() -> int:
     """Publish what waits in the outbox, oldest first, and return how many messages went out. Controls let other jobs go first.
 
     A row is deleted after its message was sent: a crash between the two sends it twice, and the second is a no-op at the claim.
-    Raises one of BROKER_ERRORS when the broker does not take a message; what was not sent stays.
+    Raises BrokerError when the broker does not take a message; what was not sent stays.
     """
     with read() as session:
         rows = select(Outbox.id, Outbox.job_id, Outbox.queue).outerjoin(Job, Job.id == Outbox.job_id)
@@ -38,7 +59,8 @@ def relay() -> int:
     sent: list[tuple[int, str]] = []
     try:
         for outbox_id, job_id, queue in waiting:
-            _celery().send_task(RUN_TASK, args=[job_id], queue=queue)
+            with _broker() as celery:
+                celery.send_task(RUN_TASK, args=[job_id], queue=queue)
             sent.append((outbox_id, job_id))
     finally:
         _mark_sent(sent)
@@ -46,17 +68,17 @@ def relay() -> int:
 
 
 def waiting_messages(queue: str) -> int:
-    """Return how many messages of `queue` lie in the broker. Raises one of BROKER_ERRORS."""
-    with _celery().pool.acquire(block=True) as connection:
+    """Return how many messages of `queue` lie in the broker. Raises BrokerError."""
+    with _broker() as celery, celery.pool.acquire(block=True) as connection:
         return int(connection.default_channel.client.llen(queue))
 
 
 def ping() -> bool:
     """Return whether the broker answers within two seconds."""
     try:
-        with _celery().connection_for_write(transport_options=_PING_OPTIONS) as connection:
+        with _broker() as celery, celery.connection_for_write(transport_options=_PING_OPTIONS) as connection:
             connection.default_channel.client.ping()
-    except BROKER_ERRORS:
+    except BrokerError:
         return False
     return True
 

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from worker.celery_app import RUN_TASK
+from worker.queue import RUN_TASK
 from worker.supervisor import supervise
 
 

@@ -186,7 +186,13 @@ def environment(work: Path, mark: str) -> dict[str, str]:
     """Return the environment: no settings of a service, none of the threads that somebody chose for this shell."""
     dropped = ("SYNESTHESIA_", "OMP_", "MKL_", "RAY_", "BENTOML_", "DATABASE_URL", "REDIS_URL", "BLOB_URL", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    own = {"SYNESTHESIA_PREDICT_WAIT_SECONDS": WAIT_SECONDS, "PYTHONPATH": f"{ROOT}:{HERE / 'peers'}", MARK: mark, "PEER_PYTHON": str(peers_python(work)), "BENTOML_DO_NOT_TRACK": "True"}
+    own = {
+        "SYNESTHESIA_PREDICT_WAIT_SECONDS": WAIT_SECONDS,
+        "PYTHONPATH": f"{ROOT}:{HERE / 'peers'}",
+        MARK: mark,
+        "PEER_PYTHON": str(peers_python(work)),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
     path = f"{peers_python(work).parent}:{kept.get('PATH', '')}"
     return kept | own | {"PATH": path, "BENTOML_HOME": str(work / "bentoml"), "RAY_USAGE_STATS_ENABLED": "0"}
 

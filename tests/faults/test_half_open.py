@@ -13,10 +13,9 @@ from tests.faults.conftest import StartWorker
 from tests.faults.proxy import Proxy
 from tests.rig import add_job, finished, wait_for
 from tests.service import wait_until
-from worker.celery_app import RUN_TASK
 from worker.embedded import server_binary
 from worker.keeper import Keeper
-from worker.queue import _celery, waiting_messages
+from worker.queue import RUN_TASK, _celery, waiting_messages
 from worker.settings import Settings
 
 NOTICED_SECONDS = 60.0

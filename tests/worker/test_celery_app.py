@@ -7,8 +7,9 @@ import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
 from worker import drain
-from worker.celery_app import QUEUES, RUN_TASK, _forget_connections, configuration
+from worker.celery_app import QUEUES, _forget_connections, configuration
 from worker.database import get_engine, now, read
+from worker.queue import RUN_TASK
 from worker.settings import Settings
 from worker.tasks import run
 
