@@ -20,6 +20,7 @@ MAX_BATCH = 16  # sounds that one thread takes at once: beyond it no engine here
 BATCH_SECONDS = 0.02  # of work that one thread takes at once: what a sound that comes a moment later waits for
 _FIRST_GUESS_SECONDS = 0.02  # of work a sound, before any was measured
 _SMOOTHING = 0.1  # weight of the newest measurement
+_MOST_SLOWER = 4.0  # than before that a batch may count as
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +126,8 @@ class Queue(Generic[Result]):
         with self._condition:
             self._busy -= 1
             before = self._pace.get(engine)
-            now = seconds / len(batch)
+            # A process that was stopped for a while measures that, too: one batch must not make it refuse everything for a time.
+            now = min(seconds / len(batch), math.inf if before is None else _MOST_SLOWER * before)
             self.pace += _SMOOTHING * (now - self.pace)
             self._pace[engine] = now if before is None else before + _SMOOTHING * (now - before)
             self.owed -= sum(asked.cost for asked in batch)

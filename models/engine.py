@@ -29,7 +29,9 @@ OUTPUT = "probabilities"
 EMBEDDING = "embedding"  # the backbone's vector, which the head takes; graphs that older versions exported have none
 _CHUNK = 16  # clips run at once: a quarter less time a clip than one by one, while the memory stays that of 16
 _SUM_TOLERANCE = 1e-3
-_QUICK_TOLERANCE = 1e-5  # in probability; measured: 1e-8
+# In probability, as the export's own. Noise and speech differ by 1e-7; the quiet bins beside a pure tone, which every transform rounds
+# in its own way, made 1e-5 in a network with steep answers.
+_QUICK_TOLERANCE = 1e-4
 _SILENT = 4  # of ONNX Runtime's log levels: what goes wrong is raised, and must not be written to the service's output as well
 # All that ONNX Runtime raises; its classes have no common ancestor below Exception.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(

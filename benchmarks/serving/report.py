@@ -206,7 +206,8 @@ def _limit(rows: Sequence[Row]) -> float | None:
 
 def _goodput(rows: Sequence[Row]) -> float | None:
     ours = [row for row in _of(rows, "S5") if row["server"] == OURS]
-    return _divided(ours[0]["within"]["2000"], ours[0]["capacity"]) if ours else None
+    # Of the larger of both capacities: the one before is measured on a server that has hardly begun.
+    return _divided(ours[0]["within"]["2000"], max(ours[0]["capacity"], ours[0]["capacity_after"])) if ours else None
 
 
 def _health(rows: Sequence[Row]) -> float | None:

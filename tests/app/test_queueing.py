@@ -113,6 +113,21 @@ def test_a_slow_model_is_measured_and_gets_small_batches(crew: Crew, monkeypatch
     assert max(len(names) for _, names in crew.batches) <= 2
 
 
+def test_one_batch_that_took_very_long_does_not_change_the_pace_much(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model()
+    crew.go.set()
+
+    async def script(queue: Queue[str]) -> None:
+        for _ in range(3):
+            await asyncio.gather(*ask(queue, model, "a"))
+        before = queue._pace[model]  # type: ignore[index]
+        crew.seconds = 0.3  # as if the process had been stopped meanwhile
+        await asyncio.gather(*ask(queue, model, "b"))
+        assert before < queue._pace[model] < 1.5 * before  # type: ignore[index]
+
+    run(crew, script)
+
+
 def test_idle_threads_share_what_waits(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queueing, "BATCH_SECONDS", 1e9)
     model = Model()

@@ -29,6 +29,7 @@ from models.inputs import Inputs
 from models.manifest import GRAPH, MANIFEST, read_manifest
 from models.network import build_network, picture_model, waveform_model
 from models.predicting import predict_items, predict_sounds
+from models.quick_features import QuickLogMel
 from tests.conftest import tone, wav_bytes
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
@@ -402,3 +403,35 @@ def test_input_of_the_graph() -> None:
     assert graph_input(config_of("image")) == ("pixels", (3, 28, 28))
     with pytest.raises(ConfigError):
         graph_input(config_of("image").model_copy(update={"features": FeatureConfig()}))
+
+
+def test_the_log_mels_are_computed_outside_of_the_graph_and_change_nothing(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Engine.load(artifact)
+    assert quick._graph.front is not None
+    monkeypatch.setattr("models.engine.QuickLogMel", unavailable)
+    whole = Engine.load(artifact)
+    assert whole._graph.front is None
+    sounds = [sound_of(noise(n_samples, seed)) for seed, n_samples in enumerate((CLIP, 3 * CLIP, 100))]
+    for left, right in zip(quick.predict_many(sounds), whole.predict_many(sounds), strict=True):
+        np.testing.assert_allclose(left.probabilities, right.probabilities, atol=1e-6)
+        assert len(left.segments) == len(right.segments)
+    clips = noise(2 * CLIP).reshape(2, CLIP)
+    np.testing.assert_allclose(quick.embeddings(clips), whole.embeddings(clips), atol=1e-4, rtol=1e-4)
+
+
+def test_a_way_that_answers_otherwise_is_not_taken(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = QuickLogMel.__call__
+    monkeypatch.setattr(QuickLogMel, "__call__", lambda self, waveforms: original(self, waveforms) + np.float32(0.5))
+    assert Engine.load(artifact)._graph.front is None
+
+
+def test_sounds_are_answered_together_as_one_by_one(engine: Engine) -> None:
+    sounds = [sound_of(noise(n_samples, seed)) for seed, n_samples in enumerate((CLIP, 5 * CLIP, 10, CLIP + 1, 40 * CLIP))]
+    for together, sound in zip(engine.predict_many(sounds), sounds, strict=True):
+        alone = engine.predict(sound)
+        np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=1e-6)
+        assert [(part.start, part.end) for part in together.segments] == [(part.start, part.end) for part in alone.segments]
+
+
+def unavailable(*_: object) -> None:
+    raise ImportError("no scipy here")
