@@ -21,7 +21,7 @@ from app.listening import Listeners
 from app.metrics import Metrics
 from app.predictors import Predictors
 from app.protocol import PREDICTORS
-from app.routes import batch, datasets, embeddings, inference, jobs, models, predict, stream, system, transferability
+from app.routes import batch, datasets, embeddings, inference, jobs, models, page, predict, stream, system, transferability
 from app.shortcut import Shortcut
 from app.streaming import EventStreams
 from app.uploads import Uploads
@@ -30,7 +30,7 @@ from worker.settings import Settings, get_settings
 
 ROUTERS = (
     *(datasets.router, jobs.router, transferability.router, models.router),
-    *(predict.router, batch.router, stream.router, embeddings.router, inference.router, system.router),
+    *(predict.router, batch.router, stream.router, embeddings.router, inference.router, system.router, page.router),
 )
 
 

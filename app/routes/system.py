@@ -5,7 +5,6 @@ import platform
 from importlib import metadata
 
 from fastapi import APIRouter, Request, Response
-from starlette.responses import RedirectResponse
 
 from app.answers import Answer, listing, problems
 from app.dependencies import PredictorsDep, SettingsDep
@@ -17,12 +16,6 @@ from app.schemas.system import Health, Limits, ProblemList, Readiness, Version
 from worker import jobs
 
 router = APIRouter(tags=["system"])
-
-
-@router.get("/", include_in_schema=False)
-async def show_start() -> Response:
-    """Lead people to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/healthz", response_model=Health)

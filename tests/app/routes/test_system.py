@@ -11,8 +11,8 @@ from tests.app.conftest import check_problem
 from worker.settings import Settings
 
 
-def test_start_leads_to_the_documentation(client: TestClient) -> None:
-    response = client.get("/", follow_redirects=False)
+def test_start_leads_programs_to_the_documentation(client: TestClient) -> None:
+    response = client.get("/", headers={"Accept": "application/json"}, follow_redirects=False)
     assert (response.status_code, response.headers["location"]) == (307, "/docs")
     assert "openapi.json" in client.get("/docs").text
     assert client.get("/openapi.json").json()["openapi"].startswith("3.1")

@@ -1,0 +1,96 @@
+/** How well a model does on each split: the confusion matrix, each label, each speaker, worse recordings, wrong labels. */
+import { number, percent, words } from "../format.js";
+import { html } from "../lib.js";
+import { Choice, Facts, Field, Section, Table, Word } from "../parts.js";
+import { go } from "../route.js";
+import { Matrix } from "./matrix.js";
+
+const ORDER = ["test", "validation", "train"];
+
+export function Measures({ evaluation, query, id }) {
+  const splits = ORDER.filter((split) => evaluation.splits[split]);
+  const asked = query.get("split");
+  const split = splits.includes(asked) ? asked : splits[0];
+  if (!split) return null;
+  const found = evaluation.splits[split];
+  const [low, high] = found.interval_95 ?? [];
+  const choose = (value) => go(["models", id], { split: value }, { replace: true });
+  return html`
+    <${Section} title="How well it does">
+      <div class="filters">
+        <${Field} id="split" label="Judged on"><${Choice} id="split" value=${split} options=${splits} onChange=${choose} /><//>
+      </div>
+      <p class="big">${percent(found.accuracy)} <span class="note">right of ${found.n} items; with 95 % confidence ${percent(low)} to ${percent(high)}</span></p>
+      <${Facts} rows=${[
+        ["Mean F1 of the labels", percent(found.macro_f1)],
+        ["Calibration error", found.ece == null ? null : number(found.ece)],
+        ["Temperature", evaluation.calibration && split !== "train" ? number(evaluation.calibration.temperature) : null],
+      ]} />
+    <//>
+    ${found.confusion_matrix && html`<${Matrix} matrix=${found.confusion_matrix} />`}
+    <${Labels} perLabel=${found.per_label} />
+    ${found.by_group && html`<${Groups} groups=${found.by_group} />`}
+    ${evaluation.robustness.length > 0 && html`<${Robustness} rows=${evaluation.robustness} />`}
+    ${evaluation.unknown && html`<${Unknown} unknown=${evaluation.unknown} />`}
+    ${evaluation.suspects.length > 0 && html`<${Suspects} rows=${evaluation.suspects} />`}`;
+}
+
+function Bar({ share }) {
+  return html`<td class="bar-cell"><span class="bar" style=${{ "--share": share ?? 0 }}></span> ${percent(share)}</td>`;
+}
+
+function Labels({ perLabel }) {
+  return html`<${Section} title="Each label">
+    <${Table} caption="Precision, recall and F1 of each label" head=${["Label", "Precision", "Recall", "F1", "Items"]}>
+      ${Object.entries(perLabel ?? {}).map(([label, row]) => html`<tr key=${label}>
+        <th scope="row"><${Word}>${label}<//></th>
+        <${Bar} share=${row.precision} /><${Bar} share=${row.recall} /><${Bar} share=${row.f1} />
+        <td class="number">${row.support}</td>
+      </tr>`)}
+    <//>
+  <//>`;
+}
+
+function Groups({ groups }) {
+  return html`<${Section} title="Each speaker">
+    <${Table} caption="Accuracy by speaker or group" head=${["Speaker", "Right", "Items"]}>
+      ${Object.entries(groups).map(([group, row]) => html`<tr key=${group}>
+        <th scope="row"><${Word}>${group}<//></th><${Bar} share=${row.accuracy} /><td class="number">${row.n}</td>
+      </tr>`)}
+    <//>
+  <//>`;
+}
+
+function Robustness({ rows }) {
+  return html`<${Section} title="When the recording is worse">
+    <${Table} caption="Accuracy when the recording is worse" head=${["How", "Right", "Items"]}>
+      ${rows.map((row) => html`<tr key=${row.name}>
+        <th scope="row">${words(row.name).replace(/ db$/, " dB")}</th><${Bar} share=${row.accuracy} /><td class="number">${row.n}</td>
+      </tr>`)}
+    <//>
+  <//>`;
+}
+
+function Unknown({ unknown }) {
+  return html`<${Section} title="Sounds that are none of its words">
+    <${Facts} rows=${[
+      ["Asked for", `at most ${percent(unknown.asked)} taken for a word`],
+      ["Noises taken for a word", percent(unknown.accepted_noise)],
+      ["Other words taken for one", percent(unknown.accepted_words)],
+    ]} />
+  <//>`;
+}
+
+function Suspects({ rows }) {
+  return html`<${Section} title="Probably labelled wrong" note="Items that the model contradicts with confidence: worth listening to.">
+    <${Table} caption="Items whose label is probably wrong" head=${["File", "Split", "Label", "Heard as", "Probability"]}>
+      ${rows.map((row) => html`<tr key=${row.file_name}>
+        <th scope="row"><${Word}>${row.file_name}<//></th>
+        <td>${row.split}</td>
+        <td><${Word}>${row.label}<//></td>
+        <td><${Word}>${row.predicted}<//></td>
+        <td class="number">${percent(row.probability)}</td>
+      </tr>`)}
+    <//>
+  <//>`;
+}
