@@ -189,11 +189,13 @@ def test_seeds_are_compared_in_pairs(ask: Callable[..., str]) -> None:
     succeed(parent)
     found = [(control.control, control.spec["seed"]) for control in controls_of(parent)]
     last, first = 2**31 - 1, 0
-    assert found == [
+    # Sorted: ids that were given in one millisecond come in no particular order.
+    assert sorted(found) == sorted([
         ("scratch", 2**31 - 2), ("frozen", 2**31 - 2), ("repeat", last), ("scratch", last), ("frozen", last),
         ("repeat", first), ("scratch", first), ("frozen", first),
-    ]  # fmt: skip
-    assert controls_of(parent)[2].spec["transfer"]["freeze"] == "none"
+    ])  # fmt: skip
+    repeats = [control for control in controls_of(parent) if control.control == "repeat"]
+    assert all(control.spec["transfer"]["freeze"] == "none" for control in repeats)
 
 
 def test_a_frozen_job_needs_no_frozen_control(ask: Callable[..., str]) -> None:
