@@ -6,8 +6,8 @@ All are coroutines: FastAPI would send plain functions through a thread, which t
 import asyncio
 import re
 import shutil
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
 from fastapi.dependencies.models import Dependant
@@ -33,42 +33,21 @@ _KEPT_NAMES = "synesthesia_query_names"
 _JSON_RANGES = frozenset({JSON_TYPE, "application/*", "*/*"})
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _held(name: str) -> Callable[[Request], Awaitable[Any]]:
+    """Return the dependency that gives what the application holds under `name`."""
+
+    async def get(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return get
 
 
-async def _predictors(request: Request) -> Predictors:
-    predictors: Predictors = request.app.state.predictors
-    return predictors
-
-
-async def _uploads(request: Request) -> Uploads:
-    uploads: Uploads = request.app.state.uploads
-    return uploads
-
-
-async def _streams(request: Request) -> EventStreams:
-    streams: EventStreams = request.app.state.streams
-    return streams
-
-
-async def _lanes(request: Request) -> Lanes:
-    lanes: Lanes = request.app.state.lanes
-    return lanes
-
-
-async def _batches(request: Request) -> Batches:
-    batches: Batches = request.app.state.batches
-    return batches
-
-
-SettingsDep = Annotated[Settings, Depends(_settings)]
-PredictorsDep = Annotated[Predictors, Depends(_predictors)]
-UploadsDep = Annotated[Uploads, Depends(_uploads)]
-StreamsDep = Annotated[EventStreams, Depends(_streams)]
-LanesDep = Annotated[Lanes, Depends(_lanes)]
-BatchesDep = Annotated[Batches, Depends(_batches)]
+SettingsDep = Annotated[Settings, Depends(_held("settings"))]
+PredictorsDep = Annotated[Predictors, Depends(_held("predictors"))]
+UploadsDep = Annotated[Uploads, Depends(_held("uploads"))]
+StreamsDep = Annotated[EventStreams, Depends(_held("streams"))]
+LanesDep = Annotated[Lanes, Depends(_held("lanes"))]
+BatchesDep = Annotated[Batches, Depends(_held("batches"))]
 
 
 async def _dataset_id(dataset_id: Annotated[str, Path(description="Id of the dataset, `ds_…`.")]) -> str:

@@ -5,13 +5,7 @@ from typing import Any
 
 from app.predictors import Predictors
 from models.audio import AudioLimits, Sound, Waveform, decode_audio, fit_clip
-from models.engine import Engine, Floats, graph_input
-from worker.settings import Settings
-
-
-def sound_limits(settings: Settings) -> AudioLimits:
-    """Return the limits of one sound that are in force."""
-    return AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
+from models.engine import Engine, Floats
 
 
 def heard(engine: Engine, data: bytes, limits: AudioLimits) -> Sound:
@@ -21,8 +15,7 @@ def heard(engine: Engine, data: bytes, limits: AudioLimits) -> Sound:
 
 def clip_of(engine: Engine, sound: Sound) -> Waveform:
     """Return what the model is given of a sound, shape (clip_samples,): the part with the most energy of a longer one."""
-    _, (n_samples, *_) = graph_input(engine.manifest.network)
-    return fit_clip(sound.waveform, n_samples)
+    return fit_clip(sound.waveform, engine.clip_samples)
 
 
 def embed(predictors: Predictors, name: str, data: bytes, limits: AudioLimits) -> dict[str, Any]:

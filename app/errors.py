@@ -17,6 +17,8 @@ Exceptions of libraries are translated by `FOREIGN`. Codes are published in app/
 
 import errno
 import http
+import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -177,6 +179,20 @@ def problem_headers(error: SynesthesiaError) -> dict[str, str]:
     if status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
+
+
+def problem_message(error: SynesthesiaError, *, instance: str, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body of `error` as they stand in ASGI's messages."""
+    content = problem_body(error, instance=instance, request_id=request_id)
+    body = json.dumps(content).encode()
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in problem_headers(error).items()]
+    headers += [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    return content["status"], headers, body
+
+
+def new_request_id() -> str:
+    """Return an id for a request that brings none. Unique, not secret: the system's random numbers would cost a call of it a request."""
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def problem_response(error: SynesthesiaError, *, instance: str, request_id: str) -> Response:

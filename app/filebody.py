@@ -62,6 +62,15 @@ class FileBody:
             self._form.finish()
 
 
+def sound_body(request: Request) -> FileBody:
+    """Return the body of a request that brings one sound. Raises UnsupportedTypeError for any other type."""
+    return FileBody(request, fields=frozenset(), takes=_is_sound, expected="audio/wav or another audio type")
+
+
+def _is_sound(media_type: str) -> bool:
+    return media_type.startswith("audio/") or media_type == "application/octet-stream"
+
+
 class _Form:
     """The parser's callbacks, and the limits that it does not have."""
 

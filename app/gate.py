@@ -7,8 +7,6 @@ import functools
 import hashlib
 import hmac
 import http
-import json
-import random
 import re
 import time
 from urllib.parse import urlsplit
@@ -23,8 +21,8 @@ from app.errors import (
     ForbiddenError,
     UnauthorizedError,
     framework_error,
-    problem_body,
-    problem_headers,
+    new_request_id,
+    problem_message,
     status_of,
     translate,
 )
@@ -164,11 +162,8 @@ class _Answer:
         """Answer with `error`, unless an answer has begun."""
         if self.status:
             return
-        content = problem_body(error, instance=self._scope["path"], request_id=self._scope["request_id"])
-        body = json.dumps(content).encode()
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in problem_headers(error).items()]
-        headers += [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-        await self._start({"type": "http.response.start", "status": content["status"], "headers": headers})
+        status, headers, body = problem_message(error, instance=self._scope["path"], request_id=self._scope["request_id"])
+        await self._start({"type": "http.response.start", "status": status, "headers": headers})
         await self._continue({"type": "http.response.body", "body": body})
 
     async def _start(self, message: Message) -> None:
@@ -200,8 +195,7 @@ def _is_daily(status: int) -> bool:
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    # Unique, not secret: the operating system's random numbers would cost a system call a request.
-    return given if _REQUEST_ID.fullmatch(given) else f"req_{random.getrandbits(96):024x}"
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 def _refuse_foreign_pages(headers: dict[bytes, bytes]) -> None:

@@ -4,13 +4,12 @@ A browser's page can't set headers, so the key may come as a subprotocol as well
 is agreed on, so that no answer repeats the key.
 """
 
-import json
 from collections.abc import Callable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import PROBLEM_TYPE, RequestError, framework_error, problem_body, problem_headers
+from app.errors import RequestError, framework_error, problem_message
 from models.errors import SynesthesiaError
 
 SUBPROTOCOL = "synesthesia.v1"
@@ -62,10 +61,7 @@ async def refuse_socket(scope: Scope, send: Send, error: SynesthesiaError) -> No
     if _DENIAL not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": _REFUSED, "reason": error.code})
         return
-    content = problem_body(error, instance=scope["path"], request_id=scope["request_id"])
-    body = json.dumps(content).encode()
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in problem_headers(error).items()]
-    headers += [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    status, headers, body = problem_message(error, instance=scope["path"], request_id=scope["request_id"])
     headers += [(b"x-request-id", scope["request_id"].encode()), (b"x-content-type-options", b"nosniff")]
-    await send({"type": f"{_DENIAL}.start", "status": content["status"], "headers": headers})
+    await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
     await send({"type": f"{_DENIAL}.body", "body": body})

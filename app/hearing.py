@@ -11,6 +11,7 @@ from app.queueing import Outcome, Waiting
 from models.audio import AudioLimits, Sound, decode_audio
 from models.engine import Engine, EnginePrediction
 from worker.errors import OverloadedError
+from worker.settings import Settings
 
 Answer = dict[str, Any]
 
@@ -28,6 +29,11 @@ class _Decoded:
     asked: Waiting[Answer]
     sound: Sound
     seconds: float
+
+
+def sound_limits(settings: Settings) -> AudioLimits:
+    """Return the limits of one sound that are in force."""
+    return AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
 
 
 def hear(limits: AudioLimits, engine: Engine, batch: Sequence[Waiting[Answer]]) -> Iterator[list[Outcome[Answer]]]:

@@ -17,7 +17,7 @@ import numpy as np
 from app.embeddings import clip_of, heard, shortest
 from app.schemas.inference import InferenceRequest, RequestInput, RequestOutput
 from models.audio import MAX_PEAK, AudioLimits
-from models.engine import Engine, Floats, graph_input
+from models.engine import Engine, Floats
 from models.errors import InputError, MediaError
 
 PLATFORM = "onnxruntime_onnx"
@@ -57,7 +57,7 @@ class _Tensor:
 
 def describe(name: str, model_id: str, engine: Engine) -> dict[str, Any]:
     """Return a speech model's metadata; `name` is what it was asked for by."""
-    _, (n_samples,) = graph_input(engine.manifest.network)
+    n_samples = engine.clip_samples
     classes, features = len(engine.labels), engine.embedding_size
     outputs = [_metadata("probabilities", "FP32", -1, classes), _metadata("label", "BYTES", -1)]
     return {
@@ -106,7 +106,7 @@ def _only_tensor(request: InferenceRequest, binary: bytes) -> _Tensor:
 
 def _waveforms(engine: Engine, tensor: _Tensor, _limits: AudioLimits) -> Floats:
     """Return clips, shape (batch, clip_samples)."""
-    _, (n_samples,) = graph_input(engine.manifest.network)
+    n_samples = engine.clip_samples
     tensor.require("FP32", (n_samples,))
     try:
         with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused below

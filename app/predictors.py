@@ -9,14 +9,13 @@ import functools
 import math
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 
 from app.engines import Engines
 from app.errors import status_of
-from app.hearing import Answer, Options, answer_of, hear
+from app.hearing import Answer, Options, answer_of, hear, sound_limits
 from app.metrics import Metrics
 from app.queueing import Queue
-from models.audio import AudioLimits
 from models.engine import Engine
 from models.errors import SynesthesiaError
 from worker.aliases import DEFAULT_ALIAS
@@ -26,29 +25,14 @@ from worker.settings import MIB, Settings
 MAX_WAITING_BYTES = 256 * MIB  # of sounds in memory at once
 
 
-class Memory:
-    """Bytes of one sound, counted against what all of them may take together."""
-
-    def __init__(self, predictors: "Predictors") -> None:
-        """None is taken yet."""
-        self._predictors = predictors
-        self.size = 0
-
-    def take(self, size: int) -> None:
-        """Count `size` more. Raises OverloadedError."""
-        self.size += size
-        self._predictors.count(size)
-
-
 class Predictors:
     """All that `POST /predict` needs in one process."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Threads start with the first prediction, engines load with the first sound for them."""
         self._metrics = metrics
-        self._limits = AudioLimits(max_bytes=settings.max_sound_bytes, max_seconds=settings.max_sound_seconds)
         threads = settings.predict_threads or max(1, cores() // settings.api_processes)
-        self._queue: Queue[Answer] = Queue(functools.partial(hear, self._limits), threads)
+        self._queue: Queue[Answer] = Queue(functools.partial(hear, sound_limits(settings)), threads)
         self._wait_seconds = settings.predict_wait_seconds
         self._engines = Engines(settings, metrics)
         self._waiting_bytes = 0
@@ -80,29 +64,31 @@ class Predictors:
         self._queue.close()
 
     @contextlib.contextmanager
-    def memory(self) -> Iterator["Memory"]:
-        """Count what the block takes of the memory for sounds."""
-        held = Memory(self)
+    def memory(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes bytes for a sound, until the block ends. It raises OverloadedError where all take too much."""
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            held += size
+            self._waiting_bytes += size
+            if self._waiting_bytes > MAX_WAITING_BYTES:
+                raise OverloadedError("too many sounds are waiting", retry_after=1)
+
         try:
-            yield held
+            yield take
         finally:
-            self._waiting_bytes -= held.size
+            self._waiting_bytes -= held
 
     @contextlib.asynccontextmanager
     async def collect(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         """Read a sound into memory, within what all of them may take together. Raises OverloadedError."""
         pieces: list[bytes] = []
-        with self.memory() as memory:
+        with self.memory() as take:
             async for piece in body:
-                memory.take(len(piece))
+                take(len(piece))
                 pieces.append(piece)
             yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def count(self, size: int) -> None:
-        """Add to the bytes of sounds in memory. Raises OverloadedError where that is too much."""
-        self._waiting_bytes += size
-        if self._waiting_bytes > MAX_WAITING_BYTES:
-            raise OverloadedError("too many sounds are waiting", retry_after=1)
 
     def refusal(self) -> OverloadedError | None:
         """Return what a sound that comes now is told where it would wait too long."""

@@ -6,19 +6,17 @@ would take what predicting needs. Here it costs a twentieth: no task, no request
 """
 
 import functools
-import json
-import random
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.body import SMALL_REST
-from app.errors import PROBLEM_TYPE, problem_body, problem_headers, status_of
+from app.errors import new_request_id, problem_message
 from app.predictors import Predictors
 from worker.errors import OverloadedError
 
 PREDICTORS = "predictors"  # their name in the state that the application's lifespan gives to the server
 _PATH = b"/predict"
-_ID_LENGTH = 28
+_PLACE = b"req_" + 24 * b"?"  # as long as a request id, and none
 
 
 class Protocol(HttpToolsProtocol):
@@ -84,26 +82,14 @@ class Protocol(HttpToolsProtocol):
 
 def _answer(message: str, retry_after: int) -> bytes:
     """Return a whole HTTP answer, with a request id of its own."""
-    before, after = _template(message, retry_after)
-    request_id = f"req_{random.getrandbits(96):024x}".encode()
-    return before.replace(_MARK, request_id) + request_id + after
-
-
-_MARK = b"\0"
+    return _template(message, retry_after).replace(_PLACE, new_request_id().encode())
 
 
 @functools.lru_cache(maxsize=64)
-def _template(message: str, retry_after: int) -> tuple[bytes, bytes]:
-    """Return what stands before and behind the request id in the body; in the headers a mark stands for it."""
+def _template(message: str, retry_after: int) -> bytes:
+    """Return the answer with _PLACE where the request id belongs."""
     error = OverloadedError(message, retry_after=retry_after)
-    body = json.dumps(problem_body(error, instance=_PATH.decode(), request_id=_MARK.decode())).encode()
-    left, right = body.split(json.dumps(_MARK.decode()).strip('"').encode())
-    headers = {
-        "Content-Type": PROBLEM_TYPE,
-        "Content-Length": str(len(left) + _ID_LENGTH + len(right)),
-        "X-Request-ID": _MARK.decode(),
-        "X-Content-Type-Options": "nosniff",
-        **problem_headers(error),
-    }
-    lines = [f"HTTP/1.1 {status_of(error)} Service Unavailable", *(f"{name.lower()}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + left, right
+    status, headers, body = problem_message(error, instance=_PATH.decode(), request_id=_PLACE.decode())
+    headers += [(b"x-request-id", _PLACE), (b"x-content-type-options", b"nosniff")]
+    lines = [b"HTTP/1.1 %d Service Unavailable" % status, *(name + b": " + value for name, value in headers)]
+    return b"\r\n".join([*lines, b"", body])

@@ -59,8 +59,8 @@ class Shortcut:
             return
         scope["route"] = self._route
         self._predictors.admit()
-        with self._predictors.memory() as memory:
-            body = await _read(receive, memory.take)
+        with self._predictors.memory() as take:
+            body = await _read(receive, take)
             data = body if plan.delimiter is None else _only_file(body, plan.delimiter)
             if data is None:
                 await self.app(scope, _replayed(body, receive), send)

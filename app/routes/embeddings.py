@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 from app.answers import Answer, problems
 from app.dependencies import LanesDep, ModelQuery, PredictorsDep, SettingsDep
 from app.documents import file_request
-from app.embeddings import embed, sound_limits
-from app.filebody import FileBody
+from app.embeddings import embed
+from app.filebody import sound_body
+from app.hearing import sound_limits
 from app.routes.predict import SOUND_TYPES
 from app.schemas.predict import Embedding
 from worker.aliases import DEFAULT_ALIAS
@@ -24,11 +25,6 @@ async def create_embedding(
     request: Request, predictors: PredictorsDep, lanes: LanesDep, settings: SettingsDep, model: ModelQuery = None
 ) -> Response:
     """Turn a sound into the vector that the model's head judges by: to search, to cluster, or to train something small on."""
-    body = FileBody(request, fields=frozenset(), takes=_is_sound, expected="audio/wav or another audio type")
-    async with predictors.collect(body) as data:
+    async with predictors.collect(sound_body(request)) as data:
         name = model or DEFAULT_ALIAS
         return Answer(await lanes.run(lambda: embed(predictors, name, data, sound_limits(settings))))
-
-
-def _is_sound(media_type: str) -> bool:
-    return media_type.startswith("audio/") or media_type == "application/octet-stream"

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from app.answers import Answer, problems
 from app.dependencies import LanesDep, PredictorsDep, ServedName, ServedVersion, SettingsDep
 from app.documents import BYTES_TYPE, file_response, json_request
-from app.embeddings import sound_limits
 from app.errors import MalformedError, UnsupportedTypeError
 from app.filebody import FileBody
+from app.hearing import sound_limits
 from app.inference import EXTENSIONS, Reply, describe, infer
 from app.jsonbody import JSON_TYPE, validated
 from app.lanes import Lanes

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from app.answers import Answer, problems
 from app.dependencies import ModelQuery, PredictorsDep
 from app.documents import file_request
-from app.filebody import FileBody
+from app.filebody import sound_body
 from app.hearing import Options
 from app.schemas.predict import Prediction
 
@@ -30,13 +30,8 @@ async def predict(
     segments: Annotated[bool, Query(description="Always tell what was heard where.")] = False,
 ) -> Response:
     """Hear what is said in a sound: the form's `file`, or the body itself. The format is told by the bytes."""
-    body = FileBody(request, fields=frozenset(), takes=_is_sound, expected="audio/wav or another audio type")
-    async with predictors.collect(body) as data:
+    async with predictors.collect(sound_body(request)) as data:
         return Answer(await predictors.predict(model, data, Options(top_k, segments)))
-
-
-def _is_sound(media_type: str) -> bool:
-    return media_type.startswith("audio/") or media_type == "application/octet-stream"
 
 
 ROUTE = next(route for route in router.routes if isinstance(route, APIRoute))

@@ -84,10 +84,11 @@ def live(app: ASGIApp) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def serving(app: ASGIApp) -> Iterator[tuple[str, int]]:
-    """Serve `app` on a free port of loopback."""
+def serving(app: ASGIApp, **options: Any) -> Iterator[tuple[str, int]]:
+    """Serve `app` on a free port of loopback; `options` are uvicorn's."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2, **options)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -4,17 +4,15 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from app.main import create_app
 from app.predictors import Predictors
 from app.protocol import Protocol
-from tests.app.conftest import check_problem_parts, read_answer, wait_until
+from tests.app.conftest import check_problem_parts, read_answer, serving, wait_until
 from tests.conftest import tone, wav_bytes
 from worker.settings import Settings
 
@@ -27,17 +25,8 @@ def service(settings: Settings, make_model: Callable[..., str]) -> Iterator[tupl
     """Address of the application behind our protocol, and its predictors."""
     make_model(alias="default")
     app = create_app(settings)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        wait_until(lambda: server.started, what="the server to start")
-        yield listener.getsockname(), app.app.app.state.predictors  # type: ignore[attr-defined]  # the gate wraps the application
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
+    with serving(app, http=Protocol) as address:
+        yield address, app.app.app.state.predictors  # type: ignore[attr-defined]  # the gate wraps the application
 
 
 def overload(predictors: Predictors) -> None:
