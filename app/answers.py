@@ -16,6 +16,7 @@ from app.errors import PROBLEM_TYPE
 from worker import idempotency
 
 _ALWAYS = (401, 500)  # may answer every request that needs a key
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
@@ -24,11 +25,15 @@ class Answer(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return `content` as UTF-8."""
-        try:
-            text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        except ValueError:
-            text = json.dumps(_finite(content), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        return text.encode()
+        return json_bytes(content)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return JSON as UTF-8, in which a number that JSON does not have is null."""
+    try:
+        return _encode(content).encode()
+    except ValueError:
+        return _encode(_finite(content)).encode()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from app.predictors import cores
 from worker.errors import OverloadedError
+from worker.processes import processors
 
 T = TypeVar("T")
 MAX_WAIT_SECONDS = 2.0  # work that could not begin within this is refused
@@ -17,7 +17,7 @@ class Lanes:
 
     def __init__(self) -> None:
         """All lanes are free."""
-        self.count = max(1, cores() - 1)
+        self.count = max(1, processors() - 1)
         self._free = asyncio.Semaphore(self.count)
 
     async def take(self) -> None:

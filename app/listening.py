@@ -18,13 +18,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from app.errors import BodyTimeoutError, BodyTooLargeError, MalformedError
 from app.jsonbody import validated
 from app.metrics import Metrics
-from app.predictors import Predictors, cores
+from app.predictors import Predictors
 from app.schemas.stream import StreamMessage, StreamStart, StreamStop
 from models.engine import Engine
 from models.streaming_audio import INLETS, Inlet
 from models.streaming_detector import Detection, StreamingDetector, Tuning
 from worker.aliases import DEFAULT_ALIAS
 from worker.errors import OverloadedError
+from worker.processes import processors
 from worker.settings import Settings
 
 MAX_MESSAGE_BYTES = 65536  # of one message: two seconds of 16-bit sound at 16 kHz
@@ -47,7 +48,7 @@ class Listeners:
         self._predictors = predictors
         self._most = settings.max_streams
         self._open = 0
-        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="stream")
+        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, processors() - 1), thread_name_prefix="stream")
 
     def close(self) -> None:
         """End the threads."""

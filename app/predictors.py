@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import math
-import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 
@@ -20,6 +19,7 @@ from models.engine import Engine
 from models.errors import SynesthesiaError
 from worker.aliases import DEFAULT_ALIAS
 from worker.errors import OverloadedError
+from worker.processes import processors
 from worker.settings import MIB, Settings
 
 MAX_WAITING_BYTES = 256 * MIB  # of sounds in memory at once
@@ -31,7 +31,7 @@ class Predictors:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Threads start with the first prediction, engines load with the first sound for them."""
         self._metrics = metrics
-        threads = settings.predict_threads or max(1, cores() // settings.api_processes)
+        threads = settings.predict_threads or max(1, processors() // settings.api_processes)
         self._queue: Queue[Answer] = Queue(functools.partial(hear, sound_limits(settings)), threads)
         self._wait_seconds = settings.predict_wait_seconds
         self._engines = Engines(settings, metrics)
@@ -144,8 +144,3 @@ def _refusal(expected: float, bearable: float) -> OverloadedError | None:
     if expected <= bearable:
         return None
     return OverloadedError("more predictions wait than can be made in time", retry_after=math.ceil(max(expected, 1.0)))
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,6 @@ body and all, which answers it or says what is wrong with it; so nothing is judg
 """
 
 import functools
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.answers import json_bytes
 from app.hearing import Answer, Options
 from app.jsonbody import JSON_TYPE
 from app.predictors import Predictors
@@ -29,7 +29,6 @@ _MODEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOP_K = re.compile(r"[1-9][0-9]{0,2}")
 _FLAGS = {"true": True, "false": False}
 _JSON = (b"content-type", JSON_TYPE.encode())
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a request
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _send(answer: Answer, send: Send) -> None:
-    content = _encode(answer).encode()
+    content = json_bytes(answer)
     length = (b"content-length", str(len(content)).encode())
     await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
     await send({"type": "http.response.body", "body": content})

@@ -20,8 +20,8 @@ from models.splits import assign_splits
 from worker.decoding import Decoded, digest_of
 from worker.layouts import Placement
 from worker.orders import GenerateOrder
-from worker.packing import Progress, carry_out, pack, processors
-from worker.processes import die_with_parent
+from worker.packing import Progress, carry_out, pack
+from worker.processes import die_with_parent, processors
 from worker.reports import Reporter
 from worker.verdicts import Ledger
 

@@ -20,7 +20,8 @@ from worker.decoder_pool import MAX_PROCESSES, DecoderPool
 from worker.decoding import DecodeRules, count_modalities, decode_file
 from worker.layouts import Layout, Placement, plan_layout
 from worker.orders import IngestOrder
-from worker.packing import Progress, carry_out, pack, processors
+from worker.packing import Progress, carry_out, pack
+from worker.processes import processors
 from worker.reports import Reporter
 from worker.verdicts import Ledger
 

@@ -1,6 +1,5 @@
 """What ingester and generator share: an order in, a complete packed dataset or nothing out, and how far it has come meanwhile."""
 
-import os
 import shutil
 import signal
 import sys
@@ -108,11 +107,6 @@ def pack(
         write_items(staging, ledger.items)
         make_durable(staging)
     return {"modality": modality, "summary": summary, "progress": progress.finished()}
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _release(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -31,6 +31,11 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def step_back() -> None:
     """Let other processes of this machine go first, predictions above all; what they leave is used in full.
 

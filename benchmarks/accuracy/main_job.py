@@ -9,19 +9,17 @@ included (process start, reading, training, evaluation, export).
 import argparse
 import datetime as dt
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from app.client import Client, Json
 from app.commands.progress import watch
 from app.demo.service import running_service
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parents[1] / "results"
 ARCHIVES = ("mnist-images", "spoken-digits-english", "speech-commands-arabic")
@@ -108,8 +106,6 @@ def _run(client: Client, rows: list[Row], datasets: dict[str, Json]) -> Iterator
 def report(datasets: dict[str, Json], found: list[Found]) -> str:
     """Return the table in markdown."""
     moment = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
-    versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions}"
     reading = [
         (name, found_in["items"], found_in["rejected"], json.dumps(found_in["splits"]), f"{found_in['seconds']:.1f}")
         for name, found_in in datasets.items()
@@ -122,7 +118,7 @@ def report(datasets: dict[str, Json], found: list[Found]) -> str:
         [
             f"# Accuracy, {moment}",
             "",
-            machine,
+            machine(_LIBRARIES),
             "",
             "Command: `.venv/bin/python benchmarks/accuracy/main_job.py --data FOLDER`",
             "",
@@ -149,13 +145,6 @@ def _share(evaluation: Json, split: str) -> str:
 def _seconds(job: Json) -> float:
     begin, end = (dt.datetime.fromisoformat(job[moment]) for moment in ("started_at", "finished_at"))
     return (end - begin).total_seconds()
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

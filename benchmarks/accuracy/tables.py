@@ -2,13 +2,11 @@
 
 import datetime as dt
 import math
-import os
-import platform
 import statistics
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import machine
 
 Row = dict[str, Any]
 _LIBRARIES = ("torch", "numpy", "onnxruntime", "scikit-learn")
@@ -29,7 +27,7 @@ def curve_report(archive: str, rows: Sequence[Row]) -> str:
         [
             f"# {archive}: accuracy over clips a word, {dt.datetime.now(dt.UTC):%Y-%m-%d}",
             "",
-            machine(),
+            machine(_LIBRARIES),
             "",
             f"Accuracy on {measured} clips of speakers that no run has heard, %: mean over seeds, ± half of the 95 % interval.",
             "",
@@ -50,14 +48,6 @@ def curve_report(archive: str, rows: Sequence[Row]) -> str:
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a table's lines."""
     return [f"| {' | '.join(map(str, row))} |" for row in (columns, ["---"] * len(columns), *rows)]
-
-
-def machine() -> str:
-    """Return processor, cores and versions in one line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"{processor}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions}"
 
 
 def _of(rows: Sequence[Row], arm: str, clips: int | None) -> dict[int, Row]:

@@ -26,6 +26,8 @@ from prepare import REQUIREMENTS, prepare  # noqa: E402
 from report import report  # noqa: E402
 from rows import ROWS, Plan  # noqa: E402
 
+from benchmarks.machine import processor  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 _LIBRARIES = ("onnxruntime", "numpy", "uvicorn", "fastapi", "torch")
 _PEERS = ("litserve", "bentoml", "mosec", "ray", "fastapi", "uvicorn", "torch", "torchaudio", "timm", "onnxruntime", "librosa")
@@ -86,7 +88,7 @@ def _measured(arguments: argparse.Namespace, seconds: float) -> dict[str, object
         "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M"),
         "took_seconds": round(seconds, 1),
         "commit": _commit(),
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
         "ours": {name: importlib.metadata.version(name) for name in _LIBRARIES},
@@ -103,13 +105,6 @@ def _pinned() -> dict[str, str]:
 def _commit() -> str:
     found = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

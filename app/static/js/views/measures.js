@@ -52,20 +52,20 @@ function Labels({ perLabel }) {
 }
 
 function Groups({ groups }) {
-  return html`<${Section} title="Each speaker">
-    <${Table} caption="Accuracy by speaker or group" head=${["Speaker", "Right", "Items"]}>
-      ${Object.entries(groups).map(([group, row]) => html`<tr key=${group}>
-        <th scope="row"><${Word}>${group}<//></th><${Bar} share=${row.accuracy} /><td class="number">${row.n}</td>
-      </tr>`)}
-    <//>
-  <//>`;
+  const rows = Object.entries(groups).map(([group, row]) => ({ ...row, key: group, name: html`<${Word}>${group}<//>` }));
+  return html`<${Accuracies} title="Each speaker" caption="Accuracy by speaker or group" of="Speaker" rows=${rows} />`;
 }
 
 function Robustness({ rows }) {
-  return html`<${Section} title="When the recording is worse">
-    <${Table} caption="Accuracy when the recording is worse" head=${["How", "Right", "Items"]}>
-      ${rows.map((row) => html`<tr key=${row.name}>
-        <th scope="row">${words(row.name).replace(/ db$/, " dB")}</th><${Bar} share=${row.accuracy} /><td class="number">${row.n}</td>
+  const named = rows.map((row) => ({ ...row, key: row.name, name: words(row.name).replace(/ db$/, " dB") }));
+  return html`<${Accuracies} title="When the recording is worse" caption="Accuracy when the recording is worse" of="How" rows=${named} />`;
+}
+
+function Accuracies({ title, caption, of, rows }) {
+  return html`<${Section} title=${title}>
+    <${Table} caption=${caption} head=${[of, "Right", "Items"]}>
+      ${rows.map((row) => html`<tr key=${row.key}>
+        <th scope="row">${row.name}</th><${Bar} share=${row.accuracy} /><td class="number">${row.n}</td>
       </tr>`)}
     <//>
   <//>`;
