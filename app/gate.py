@@ -85,20 +85,20 @@ class Gate:
             await self._answer_socket(scope, receive, send)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["request_id"] = _request_id(dict(scope["headers"]))
+        scope["request_id"] = request_id_of(dict(scope["headers"]))
         with structlog.contextvars.bound_contextvars(request_id=scope["request_id"]):
-            await answer_socket(self.app, lambda asked: self._admit(asked, dict(asked["headers"])), scope, receive, send)
+            await answer_socket(self.app, lambda asked: self.admit(asked, dict(asked["headers"])), scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        scope["request_id"] = request_id = _request_id(headers)
+        scope["request_id"] = request_id = request_id_of(headers)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         limit = body_limit(self._settings, scope["method"], scope["path"])
         body = GuardedBody(receive, limit, self._settings.body_seconds, headers)
         answer = _Answer(send, scope, body)
         try:
-            self._admit(scope, headers)
+            self.admit(scope, headers)
             body.judge()
             await self.app(scope, body, answer)
         except EXPECTED as error:
@@ -111,10 +111,11 @@ class Gate:
             if not answer.complete:
                 raise  # uvicorn then cuts the connection, and the client sees that the answer is not whole
         finally:
-            self._record(scope, answer.status, time.perf_counter() - started)
+            self.record(scope, answer.status, time.perf_counter() - started)
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Let a request in and say in `scope` who calls. Raises UnauthorizedError, ForbiddenError."""
         if not self._closed:
             scope["caller"] = "open"
             _refuse_foreign_pages(headers)
@@ -133,7 +134,8 @@ class Gate:
                 hint="send the header Authorization: Bearer <key>",
             )
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count and log one answer."""
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.observe_request(route, scope["method"], status, seconds)
         if scope["path"] not in QUIET_PATHS and not (scope["path"] in COUNTED_PATHS and _is_daily(status)):
@@ -193,7 +195,8 @@ def _is_daily(status: int) -> bool:
     return status < http.HTTPStatus.BAD_REQUEST or status == http.HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _request_id(headers: dict[bytes, bytes]) -> str:
+def request_id_of(headers: dict[bytes, bytes]) -> str:
+    """Return the id that the caller gave to a request, a new one where it gave none that is fit for a log."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 

@@ -14,23 +14,37 @@ from threadpoolctl import threadpool_limits
 from app.batches import Batches
 from app.dependencies import refuse_unknown_parameters
 from app.documents import CONTRACT_VERSION, document, operation_id
+from app.door import Door
 from app.errors import install_handlers
 from app.gate import Gate, check_exposure
 from app.lanes import Lanes
 from app.listening import Listeners
 from app.metrics import Metrics
 from app.predictors import Predictors
-from app.protocol import PREDICTORS
-from app.routes import batch, datasets, embeddings, inference, jobs, models, page, predict, stream, system, transferability
-from app.shortcut import Shortcut
+from app.protocol import DOOR
+from app.routes import (
+    batch,
+    datasets,
+    embeddings,
+    explanations,
+    inference,
+    items,
+    jobs,
+    models,
+    page,
+    predict,
+    stream,
+    system,
+    transferability,
+)
 from app.streaming import EventStreams
 from app.uploads import Uploads
 from worker.keeper import Keeper
 from worker.settings import Settings, get_settings
 
 ROUTERS = (
-    *(datasets.router, jobs.router, transferability.router, models.router),
-    *(predict.router, batch.router, stream.router, embeddings.router, inference.router, system.router, page.router),
+    *(datasets.router, items.router, jobs.router, transferability.router, models.router),
+    *(predict.router, batch.router, stream.router, embeddings.router, explanations.router, inference.router, system.router, page.router),
 )
 
 
@@ -49,7 +63,9 @@ def create_app(settings: Settings | None = None) -> Gate:
     # Predictions run side by side, each in one thread; numpy's products would start one a core for each of them, and wait for one another.
     threadpool_limits(1, user_api="blas")
     api = create_api(settings)
-    return Gate(Shortcut(api, predict.ROUTE, api.state.predictors), settings, api.state.metrics)
+    gate = Gate(api, settings, api.state.metrics)
+    api.state.door = Door(gate, api.state.predictors, predict.ROUTE, settings.max_sound_bytes)
+    return gate
 
 
 def create_api(settings: Settings) -> FastAPI:
@@ -86,7 +102,7 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     keeper.start()
     api.state.predictors.engines.warm()
     try:
-        yield {PREDICTORS: api.state.predictors}
+        yield {DOOR: api.state.door}
     finally:
         await asyncio.to_thread(keeper.stop)
         api.state.listeners.close()

@@ -82,7 +82,8 @@ class Predictors:
 
     @contextlib.asynccontextmanager
     async def collect(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """Read a sound into memory, within what all of them may take together. Raises OverloadedError."""
+        """Read a sound into memory, within what all of them may take together. Raises OverloadedError, before it reads where it can."""
+        self.admit()
         pieces: list[bytes] = []
         with self.memory() as take:
             async for piece in body:
@@ -109,6 +110,37 @@ class Predictors:
         if error is not None:
             raise self._refused(error)
 
+    def hold(self, size: int) -> bool:
+        """Count the bytes of a sound that comes, until `free`, where they fit; say whether they did."""
+        fits = self._waiting_bytes + size <= MAX_WAITING_BYTES
+        if fits:
+            self._waiting_bytes += size
+        return fits
+
+    def free(self, size: int) -> None:
+        """End what `hold` began."""
+        self._waiting_bytes -= size
+
+    def begin(self, name: str | None, data: bytes, options: Options, done: Callable[[Answer | BaseException], None]) -> bool:
+        """Do as `predict` does, without a task: `done` gets answer or exception in the running loop.
+
+        Returns False where the engine is not at hand; then nothing has begun.
+        """
+        served = self._engines.peek(name or DEFAULT_ALIAS)
+        if served is None:
+            return False
+        model_id, engine = served
+        finish, until = answer_of(model_id, engine, options), time.monotonic() + self._wait_seconds
+        self._queue.put(engine, data, finish, until, done, asyncio.get_running_loop())
+        return True
+
+    def count(self, outcome: Answer | SynesthesiaError) -> None:
+        """Count what came of a prediction that `begin` began."""
+        if isinstance(outcome, SynesthesiaError):
+            self._refused(outcome)
+        else:
+            self._metrics.observe_prediction("answered", outcome["timings_ms"]["total"] / 1000)
+
     async def predict(self, name: str | None, data: bytes, options: Options) -> Answer:
         """Return what the contract (openapi.json) promises for a sound.
 
@@ -125,7 +157,7 @@ class Predictors:
             answer = await self._queue.ask(engine, data, answer_of(model_id, engine, options), until)
         except SynesthesiaError as error:
             raise self._refused(error) from None
-        self._metrics.observe_prediction("answered", answer["timings_ms"]["total"] / 1000)
+        self.count(answer)
         return answer
 
     def _refused(self, error: SynesthesiaError) -> SynesthesiaError:

@@ -5,6 +5,7 @@ So a sound that comes alone never waits for others, and batches grow by themselv
 
 import asyncio
 import collections
+import functools
 import math
 import threading
 import time
@@ -35,7 +36,8 @@ class Waiting(Generic[Result]):
     cost: float
     """seconds of work that it was taken for when it came"""
     since: float
-    future: asyncio.Future[Result]
+    done: "Callable[[Result | BaseException], None]"
+    """is called in the loop with what came of it"""
     loop: asyncio.AbstractEventLoop
 
 
@@ -69,8 +71,22 @@ class Queue(Generic[Result]):
     def ask(self, engine: Engine, data: bytes, finish: Callable[..., Result], until: float) -> asyncio.Future[Result]:
         """Put a sound into the queue; the future is one of the running loop. Never blocks for longer than a lock."""
         loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self.put(engine, data, finish, until, functools.partial(_settle, future), loop)
+        return future
+
+    def put(
+        self,
+        engine: Engine,
+        data: bytes,
+        finish: Callable[..., Result],
+        until: float,
+        done: Callable[[Result | BaseException], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Put a sound into the queue; `done` is called in `loop`. Never blocks for longer than a lock."""
         cost = self._pace.get(engine, _FIRST_GUESS_SECONDS)
-        asked = Waiting(data, finish, until, cost, time.monotonic(), loop.create_future(), loop)
+        asked = Waiting(data, finish, until, cost, time.monotonic(), done, loop)
         with self._condition:
             if not self._started:
                 self._start()
@@ -78,7 +94,6 @@ class Queue(Generic[Result]):
             self.owed += cost
             if self._busy < self.threads:
                 self._condition.notify()
-        return asked.future
 
     def close(self) -> None:
         """End the threads after what they have begun; what waits is cancelled. From the loop that it waits in."""
@@ -88,7 +103,7 @@ class Queue(Generic[Result]):
             self._lines = {}
             self._condition.notify_all()
         for asked in left:
-            asked.future.cancel()
+            asked.done(asyncio.CancelledError())
 
     def _start(self) -> None:
         self._started = True
@@ -147,9 +162,15 @@ def _deliver(outcomes: Sequence[Outcome[Result]]) -> None:
 
 def _resolve(outcomes: Sequence[Outcome[Result]]) -> None:
     for asked, result in outcomes:
-        if asked.future.done():  # the caller has given up
-            continue
-        if isinstance(result, BaseException):
-            asked.future.set_exception(result)
-        else:
-            asked.future.set_result(result)
+        asked.done(result)
+
+
+def _settle(future: asyncio.Future[Result], result: Result | BaseException) -> None:
+    if future.done():  # the caller has given up
+        return
+    if isinstance(result, asyncio.CancelledError):
+        future.cancel()
+    elif isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

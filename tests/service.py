@@ -13,8 +13,8 @@ import psutil
 
 from app.client import Client, Json
 
+# The lease keeps its minute: a dead owner on this host is known by its free lock, and a busy machine must not lose a live one.
 QUICK = {
-    "SYNESTHESIA_LEASE_SECONDS": "5",
     "SYNESTHESIA_HEARTBEAT_SECONDS": "0.5",
     "SYNESTHESIA_JANITOR_SECONDS": "0.5",
     "SYNESTHESIA_REPUBLISH_SECONDS": "3",

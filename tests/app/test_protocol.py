@@ -26,7 +26,7 @@ def service(settings: Settings, make_model: Callable[..., str]) -> Iterator[tupl
     make_model(alias="default")
     app = create_app(settings)
     with serving(app, http=Protocol) as address:
-        yield address, app.app.app.state.predictors  # type: ignore[attr-defined]  # the gate wraps the application
+        yield address, app.app.state.predictors  # type: ignore[attr-defined]  # the gate wraps the application
 
 
 def overload(predictors: Predictors) -> None:

@@ -14,8 +14,7 @@ LONG = {"epochs": 40, "early_stopping_patience": None}
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    # Whose owner is gone is seen by its lock, so a long lease delays nothing, and a busy machine loses none.
-    running = Service(tmp_path / "service", SYNESTHESIA_LEASE_SECONDS="60").start()
+    running = Service(tmp_path / "service").start()
     try:
         yield running
     finally:

@@ -209,7 +209,7 @@ def test_a_stream_sends_each_answer_when_it_is_made(settings: Settings, model: s
     monkeypatch.setattr(module, "_parts", held_up)
     sent = parts(("a", SOUND), ("b", SOUND))
     app = create_app(settings)
-    app.app.app.state.lanes.count = 1  # type: ignore[attr-defined]  # with more, the second file is read beside the first one's prediction
+    app.app.state.lanes.count = 1  # type: ignore[attr-defined]  # with more, the second file is read beside the first one's prediction
     with (
         serving(app) as (host, port),
         httpx2.Client(base_url=f"http://{host}:{port}", timeout=10) as client,

@@ -96,7 +96,7 @@ def test_a_model_of_an_older_version_says_so(client: TestClient, model: str, set
 def test_what_can_not_begin_in_time_is_refused(settings: Settings, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.lanes.MAX_WAIT_SECONDS", 0.05)
     app = create_app(settings)
-    lanes: Lanes = app.app.app.state.lanes  # type: ignore[attr-defined]  # the gate wraps the application
+    lanes: Lanes = app.app.state.lanes  # type: ignore[attr-defined]  # the gate wraps the application
     with TestClient(app) as client:
         for _ in range(lanes.count):
             client.portal.call(lanes.take)  # type: ignore[union-attr]  # there is one while the client is open
