@@ -4,9 +4,8 @@ What comes out does not depend on how the bytes were cut into pieces.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import av
 import numpy as np
 import soxr
 
@@ -14,6 +13,9 @@ from models.audio import Waveform, from_pcm16, to_pcm16
 from models.decoders import decoder_errors
 from models.errors import MediaContentError
 from models.webm_stream import Track, WebmPackets
+
+if TYPE_CHECKING:
+    import av
 
 OPUS_RATE = 48000  # Hz; whatever was recorded, decoders give this (RFC 7845, 5.1)
 _HEAD_BYTES = 19  # of OpusHead, RFC 7845, 5.1
@@ -73,7 +75,7 @@ class WebmInlet:
         self.rate = OPUS_RATE
         self.taken = 0
         self._packets = WebmPackets()
-        self._decoder: av.AudioCodecContext | None = None
+        self._decoder: "av.AudioCodecContext | None" = None
         self._resampler = _Resampler(OPUS_RATE, target)
 
     def feed(self, data: bytes) -> Waveform:
@@ -91,6 +93,8 @@ class WebmInlet:
     def _open(self, track: Track) -> None:
         if len(track.private) < _HEAD_BYTES or not track.private.startswith(b"OpusHead"):
             raise MediaContentError("The track has no OpusHead.", code="audio_unreadable")
+        import av  # noqa: PLC0415 - 40 ms of a service's start, which few streams need
+
         with decoder_errors():
             decoder = av.CodecContext.create("opus", "r")
             decoder.extradata = track.private  # tells the decoder how much the encoder put before the sound
@@ -99,6 +103,8 @@ class WebmInlet:
 
     def _decode(self, packet: bytes) -> list[Waveform]:
         """Return the samples of one packet as mono arrays of shape (n,)."""
+        import av  # noqa: PLC0415 - see _open
+
         assert self._decoder is not None
         with decoder_errors():
             frames = [frame.to_ndarray() for frame in self._decoder.decode(av.Packet(packet))]

@@ -1,4 +1,4 @@
-"""The short way: plain requests take it, all others get the route's own answer, body and all."""
+"""The door: plain requests are answered by it, all others get the route's own answer, body and all."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

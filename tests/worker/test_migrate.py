@@ -6,11 +6,12 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from tests.rig import add_job, state
 from worker.database import Base, get_engine
-from worker.migrate import upgrade
+from worker.migrate import alembic_config, current_revision, newest_revision, upgrade
 from worker.settings import Settings
 
 
@@ -18,6 +19,14 @@ def test_the_migrated_schema_is_that_of_the_tables(settings: Settings) -> None:
     with get_engine().connect() as connection:
         assert set(inspect(connection).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata) == []
+
+
+def test_a_start_with_nothing_to_migrate_leaves_alembic_alone(settings: Settings) -> None:
+    with get_engine().connect() as connection:
+        head = ScriptDirectory.from_config(alembic_config(connection)).get_current_head()
+    assert newest_revision() == current_revision() == head
+    code = "import sys; from worker.migrate import upgrade; upgrade(); assert 'alembic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env={"SYNESTHESIA_DATA_DIR": str(settings.data_dir)}, check=True)
 
 
 def test_again_changes_nothing(settings: Settings) -> None:
