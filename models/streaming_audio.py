@@ -75,7 +75,7 @@ class WebmInlet:
         self.rate = OPUS_RATE
         self.taken = 0
         self._packets = WebmPackets()
-        self._decoder: "av.AudioCodecContext | None" = None
+        self._decoder: av.AudioCodecContext | None = None
         self._resampler = _Resampler(OPUS_RATE, target)
 
     def feed(self, data: bytes) -> Waveform:
