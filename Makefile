@@ -6,6 +6,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 PYTEST_ARGS ?=
+ROWS ?=
 
 .PHONY: help
 help: ## List the commands
@@ -33,6 +34,15 @@ test: $(STAMP) lint ## Lint, then every test but those that take minutes
 .PHONY: test-all
 test-all: $(STAMP) lint ## Every test, the slow ones too
 	@bash scripts/test.sh $(RUN) "" $(PYTEST_ARGS)
+
+.PHONY: faults
+faults: $(STAMP) ## Run every row of the fault table and write docs/faults.md
+	@bash scripts/test_services.sh
+	@OMP_NUM_THREADS=1 $(RUN)/python -m tests.faults.report $(ROWS)
+
+.PHONY: soak
+soak: $(STAMP) ## MINUTES of load with a random fault every 30 s, chosen by SEED
+	@OMP_NUM_THREADS=1 $(RUN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: $(STAMP) ## Ruff, mypy (strict), import contracts

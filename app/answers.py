@@ -15,7 +15,7 @@ from app.dependencies import caller_of
 from app.errors import PROBLEM_TYPE
 from worker import idempotency
 
-_ALWAYS = (401, 500)  # may answer every request that needs a key
+_ALWAYS = (401, 403, 429, 500)  # may answer every request that needs a key
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -23,6 +23,8 @@ _LARGE: Mapping[tuple[str, str], Callable[[Settings], int]] = {
     ("POST", "/models"): lambda settings: settings.max_archive_bytes + MULTIPART_ALLOWANCE,
     ("POST", "/predict"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
     ("POST", "/embeddings"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/spectrograms"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
+    ("POST", "/explanations"): lambda settings: settings.max_sound_bytes + MULTIPART_ALLOWANCE,
     ("POST", "/predict/batch"): lambda settings: settings.max_batch_bytes + MULTIPART_ALLOWANCE,
 }
 _TENSORS = re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?/infer")  # addresses with names in them

@@ -5,7 +5,6 @@ All are coroutines: FastAPI would send plain functions through a thread, which t
 
 import asyncio
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
@@ -22,7 +21,10 @@ from app.predictors import Predictors
 from app.streaming import EVENT_STREAM, EventStreams
 from app.uploads import Uploads
 from models.config import METADATA_KEY
+from worker import quotas
+from worker.disk import room
 from worker.errors import NotFoundError, StorageFullError
+from worker.keys import Caller
 from worker.settings import Settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # of aliases; ids have the same alphabet
@@ -165,18 +167,9 @@ def accepted_type(request: Request, instead: Sequence[str]) -> str:
     raise NotAcceptableError(f"the answer comes as {' or '.join((JSON_TYPE, *instead))}")
 
 
-def free_share(settings: Settings) -> float:
-    """Return the free share of the data directory's disk, 0 to 1."""
-    folder = settings.data_dir.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    return usage.free / usage.total
-
-
 async def require_disk(settings: SettingsDep) -> None:
     """Refuse what would write more when the disk is at its watermark, so that running jobs can still write checkpoints."""
-    share = await asyncio.to_thread(free_share, settings)
+    share = (await asyncio.to_thread(room, settings)).share
     if share < settings.min_free_fraction:
         raise StorageFullError(
             f"{share:.1%} of the disk is free, {settings.min_free_fraction:.1%} is kept", retry_after=_DISK_RETRY_SECONDS,
@@ -184,6 +177,23 @@ async def require_disk(settings: SettingsDep) -> None:
         )  # fmt: skip
 
 
+async def require_dataset_quota(request: Request) -> None:
+    """Refuse a dataset that the caller may not have, as far as the headers tell, before its body is read. Raises QuotaError."""
+    await asyncio.to_thread(quotas.foresee_dataset, _told_size(request))
+
+
+async def require_storage_quota(request: Request) -> None:
+    """Refuse a model that the caller's owner has no room for, as far as the headers tell, before its body is read. Raises QuotaError."""
+    await asyncio.to_thread(quotas.foresee_storage, _told_size(request))
+
+
+def _told_size(request: Request) -> int:
+    """Return the bytes of the body, 0 where they are not told."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
 def caller_of(request: Request) -> str:
-    """Return who asks, as the gate found out."""
-    return str(request.scope.get("caller", "open"))
+    """Return the id of the key that asks, as the gate found out."""
+    caller: Caller = request.scope["caller"]
+    return caller.key_id

@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.admission import OPEN_PATHS
 from app.filebody import FILE_PART, FORM_TYPE
-from app.gate import OPEN_PATHS
 from app.jsonbody import JSON_TYPE
 from app.problems import TITLES
 from app.schemas.common import Problem

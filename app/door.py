@@ -80,7 +80,10 @@ class Door:
         sound = body if asked.plan.delimiter is None else only_file(body, asked.plan.delimiter)
         if sound is None:
             return False
-        return self.predictors.begin(asked.plan.model, sound, asked.plan.options, lambda outcome: answer(*self._answer(asked, outcome)))
+        view = asked.scope["caller"].view  # of the names that the caller knows a model by
+        return self.predictors.begin(
+            asked.plan.model, sound, asked.plan.options, lambda outcome: answer(*self._answer(asked, outcome)), view
+        )
 
     def _answer(self, asked: Asked, outcome: Answer | BaseException) -> tuple[bytes, bytes]:
         if isinstance(outcome, BaseException):

@@ -1,4 +1,4 @@
-"""Name → engine, for everything that predicts.
+"""Name → engine, for everything that predicts. What a name stands for depends on who asks.
 
 A name's model is looked up again each second. Where a moved alias is noticed, the new engine is loaded first and the old one answers
 until it is there, so that no request after a move waits for a load. The engines themselves lie on a shelf, app/shelf.py.
@@ -7,6 +7,7 @@ until it is there, so that no request after a move waits for a load. The engines
 import threading
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from models.errors import InputError, SynesthesiaError
 from models.golden import GoldenReport
 from worker.aliases import Located, locate
 from worker.errors import ConflictError, GoneError, StateError
+from worker.owners import EVERYTHING, View, current_view, seen_by
 from worker.promotion import require_passed
 from worker.settings import Settings
 
@@ -29,6 +31,13 @@ _IN_USE_SECONDS = 60.0  # a name that nobody used for so long is looked up by it
 _RETRY_SECONDS = 10.0  # after a failure, the background leaves a name alone for so long; requests don't
 
 log = structlog.get_logger(__name__)
+
+
+class _Asked(NamedTuple):
+    """A name, and in whose view it stands for something."""
+
+    view: View
+    name: str
 
 
 @dataclass
@@ -47,12 +56,12 @@ class Engines:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Nothing is loaded yet, no thread runs."""
-        self._warm_names = tuple(name for part in settings.warm_models.split(",") if (name := part.strip()))
+        self._warm = tuple(_Asked(EVERYTHING, name) for part in settings.warm_models.split(",") if (name := part.strip()))
         self._shelf = Shelf(settings.max_models_bytes, metrics)
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[_Asked, _Route] = {}
         self._generation = 0
         self._lock = threading.Lock()
-        self._retry_at: dict[str, float] = {}
+        self._retry_at: dict[_Asked, float] = {}
         self._wake = threading.Event()
         self._closing = False
         self._keeper: threading.Thread | None = None
@@ -66,9 +75,13 @@ class Engines:
         """Memory that they are taken for."""
         return self._shelf.bytes
 
-    def peek(self, name: str) -> tuple[str, Engine] | None:
-        """Return id and engine if the name was looked up a moment ago and the engine is held. Never waits: for the event loop."""
-        route, now = self._routes.get(name), time.monotonic()
+    def peek(self, name: str, view: View | None = None) -> tuple[str, Engine] | None:
+        """Return id and engine if the name was looked up a moment ago and the engine is held. Never waits: for the event loop.
+
+        `view` is that in which the name is looked up, the current one unless it is told.
+        """
+        asked = _Asked(current_view() if view is None else view, name)
+        route, now = self._routes.get(asked), time.monotonic()
         if route is None or now >= route.until:
             return None
         held = self._shelf.find(route.model_id)
@@ -82,7 +95,7 @@ class Engines:
 
         Raises NotFoundError, GoneError, InputError for a model of pictures, DependencyError where its files can't be used.
         """
-        return self.peek(name) or self._look_up(name)
+        return self.peek(name) or self._look_up(_Asked(current_view(), name))
 
     def examine(self, name: str) -> str:
         """Return the id of the model that an alias is to be moved to, once it is known to answer as when it was made.
@@ -128,9 +141,9 @@ class Engines:
         if self._keeper is not None:
             self._keeper.join(timeout=10)
 
-    def _look_up(self, name: str) -> tuple[str, Engine]:
-        generation, before = self._generation, self._routes.get(name)
-        model = _speech_model(name)
+    def _look_up(self, asked: _Asked) -> tuple[str, Engine]:
+        generation, before = self._generation, self._routes.get(asked)
+        model = _speech_model(asked.name)
         if before is not None and self._may_go_on(before, model):
             held = self._shelf.find(before.model_id)
             if held is not None:
@@ -138,7 +151,7 @@ class Engines:
                 before.until = time.monotonic() + _PAUSE_SECONDS
                 return before.model_id, held.engine
         held = self._shelf.get(model)
-        self._remember(name, model.model_id, generation, used=time.monotonic())
+        self._remember(asked, model.model_id, generation, used=time.monotonic())
         return model.model_id, held.engine
 
     def _may_go_on(self, before: _Route, model: Located) -> bool:
@@ -153,49 +166,50 @@ class Engines:
             return False
         return True
 
-    def _remember(self, name: str, model_id: str, generation: int, *, used: float) -> None:
+    def _remember(self, asked: _Asked, model_id: str, generation: int, *, used: float) -> None:
         now = time.monotonic()
         with self._lock:
             if generation == self._generation:  # else a move came between, and what was read may be old
-                self._routes[name] = _Route(model_id, now, now + RESOLVED_SECONDS, used)
+                self._routes[asked] = _Route(model_id, now, now + RESOLVED_SECONDS, used)
 
     def _keep(self) -> None:
-        for name in self._warm_names:
-            self._refresh(name)
+        for asked in self._warm:
+            self._refresh(asked)
         while not self._closing:
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
-            for name in self._in_use():
-                self._refresh(name)
+            for asked in self._in_use():
+                self._refresh(asked)
 
-    def _in_use(self) -> list[str]:
+    def _in_use(self) -> list[_Asked]:
         """Return the names to be looked up before a request has to, and drop those that nobody uses any more."""
         now = time.monotonic()
         with self._lock:
             self._routes = {
-                name: route for name, route in self._routes.items() if now - route.used < _IN_USE_SECONDS or name in self._warm_names
+                asked: route for asked, route in self._routes.items() if now - route.used < _IN_USE_SECONDS or asked in self._warm
             }
-            held = [name for name, route in self._routes.items() if route.model_id in self._shelf]
-        return [name for name in dict.fromkeys((*self._warm_names, *held)) if self._retry_at.get(name, 0.0) <= now]
+            held = [asked for asked, route in self._routes.items() if route.model_id in self._shelf]
+        return [asked for asked in dict.fromkeys((*self._warm, *held)) if self._retry_at.get(asked, 0.0) <= now]
 
-    def _refresh(self, name: str) -> None:
+    def _refresh(self, asked: _Asked) -> None:
         """Look a name up; where it stands for another model than before, load that one first."""
         if self._closing:
             return
-        generation, before = self._generation, self._routes.get(name)
+        generation, before = self._generation, self._routes.get(asked)
         try:
-            model = _speech_model(name)
+            with seen_by(asked.view):
+                model = _speech_model(asked.name)
             if before is None or before.model_id != model.model_id:
                 self._shelf.get(model)
-            self._retry_at.pop(name, None)
-            self._remember(name, model.model_id, generation, used=before.used if before else time.monotonic())
+            self._retry_at.pop(asked, None)
+            self._remember(asked, model.model_id, generation, used=before.used if before else time.monotonic())
         except (StateError, InputError) as error:  # nothing to keep ready: no default model yet, or an alias of pictures
-            self._routes.pop(name, None)
+            self._routes.pop(asked, None)
             if before is not None and isinstance(error, GoneError):
                 self._shelf.drop(before.model_id)
         except (SynesthesiaError, SQLAlchemyError) as error:
-            self._retry_at[name] = time.monotonic() + _RETRY_SECONDS
-            log.warning("engine_not_refreshed", name=name, error=str(error)[:200])
+            self._retry_at[asked] = time.monotonic() + _RETRY_SECONDS
+            log.warning("engine_not_refreshed", name=asked.name, error=str(error)[:200])
 
 
 def _speech_model(name: str) -> Located:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+DEFAULT_URL = "http://127.0.0.1:8000"  # where a service listens that was told nothing else
 _SERVICE_URLS = ("DATABASE_URL", "REDIS_URL", "BLOB_URL")
 _PREFIX = "SYNESTHESIA_"
 

@@ -6,6 +6,7 @@ Beside the trees of models/errors.py and worker/errors.py there is what only HTT
     ├── MalformedError         400  not JSON, not multipart, cut short
     ├── UnauthorizedError      401  no key, or an unknown one
     ├── ForbiddenError         403  a browser page of another site
+    │   └── ScopeError         403  a key that does not allow this
     ├── NotAcceptableError     406
     ├── BodyTimeoutError       408  the body came too slowly
     ├── BodyTooLargeError      413
@@ -32,9 +33,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from app.metrics import Metrics
 from app.problems import TITLES
 from models.errors import ArtifactError, InputError, SynesthesiaError, TrainingError, UnavailableError
-from worker.errors import CapacityError, ConflictError, DependencyError, GoneError, NotFoundError, StateError, StorageFullError
+from worker.errors import CapacityError, ConflictError, DependencyError, GoneError, NotFoundError, QuotaError, StateError, StorageFullError
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_LATER = frozenset({429, 503, 507})
@@ -71,6 +73,12 @@ class ForbiddenError(RequestError):
     """Known or open, but not from there."""
 
     code = "forbidden"
+
+
+class ScopeError(ForbiddenError):
+    """The key is known, and not for this."""
+
+    code = "scope_insufficient"
 
 
 class NotAcceptableError(RequestError):
@@ -120,6 +128,7 @@ STATUSES: dict[type[SynesthesiaError], int] = {
     GoneError: 410,
     ConflictError: 409,
     CapacityError: 503,
+    QuotaError: 429,
     StorageFullError: 507,
     RequestError: 400,
     MalformedError: 400,
@@ -215,6 +224,9 @@ async def _answer(request: Request, error: Exception) -> Response:
     problem = translate(error)
     if isinstance(problem, RequestError) and problem.code == "method_not_allowed":
         problem.headers = {"Allow": _allowed(request)}
+    metrics: Metrics | None = getattr(request.app.state, "metrics", None)
+    if metrics is not None:
+        metrics.count_refusal(problem.code)
     return problem_response(problem, instance=request.url.path, request_id=request.scope.get("request_id", ""))
 
 

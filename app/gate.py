@@ -3,22 +3,21 @@
 What it refuses, and whatever the layers below leave as a bare error, goes out as application/problem+json.
 """
 
-import functools
-import hashlib
-import hmac
+import asyncio
 import http
 import re
 import time
-from urllib.parse import urlsplit
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.admission import PROBES, Admission, acting, origin_of
 from app.body import GuardedBody, body_limit
 from app.errors import (
     EXPECTED,
     PROBLEM_TYPE,
-    ForbiddenError,
+    ScopeError,
     UnauthorizedError,
     framework_error,
     new_request_id,
@@ -27,53 +26,31 @@ from app.errors import (
     translate,
 )
 from app.gate_socket import answer_socket
+from app.keyring import KeyRing
 from app.metrics import Metrics
-from models.errors import ConfigError, SynesthesiaError
+from app.scopes import changes
+from models.errors import SynesthesiaError
+from worker.audit import note_refusal
+from worker.errors import DependencyError
 from worker.settings import Settings
 
-_PROBES = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-OPEN_PATHS = _PROBES | {"/", "/version", "/docs", "/openapi.json"}  # no key asked: liveness, and the public contract
-OPEN_FOLDER = "/static/"  # nor for the people's page, which asks its reader for the key
-QUIET_PATHS = _PROBES | {"/metrics"}  # asked every few seconds by machines: not worth a log line
+QUIET_PATHS = PROBES | {"/metrics"}  # asked every few seconds by machines: not worth a log line
 COUNTED_PATHS = frozenset({"/predict"})  # thousands a second: the metrics tell what became of them, the log has the unusual ones
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = structlog.get_logger(__name__)
 
 
-def check_exposure(settings: Settings) -> None:
-    """Refuse settings that would let strangers in. Raises ConfigError; called before a socket is bound."""
-    if settings.api_key is None and not settings.loopback:
-        raise ConfigError(
-            f"host {settings.host} can be reached from other machines, and no key is set", param="host",
-            hint="set SYNESTHESIA_API_KEY, or bind to 127.0.0.1",
-        )  # fmt: skip
-    if settings.auth == "off" and not settings.loopback:
-        raise ConfigError("auth off is for loopback only", param="auth", hint="leave SYNESTHESIA_AUTH at auto")
-    if settings.auth == "keys" and settings.api_key is None:
-        raise ConfigError("auth keys is set, but there is no key", param="auth", hint="set SYNESTHESIA_API_KEY")
-
-
-def keys_required(settings: Settings) -> bool:
-    """Whether callers must show a key."""
-    if settings.auth == "auto":
-        return settings.api_key is not None or not settings.loopback
-    return settings.auth == "keys"
-
-
 class Gate:
     """Wraps the finished application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        """Of the key only its hash is kept."""
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, ring: KeyRing | None = None) -> None:
+        """Without a `ring` the key of the settings is the only one."""
         self.app = app
         self._settings = settings
         self._metrics = metrics
-        self._closed = keys_required(settings)
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        self._key_hash = hashlib.sha256(key.encode()).digest() if key else b""
+        self._admission = Admission(settings, ring)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
@@ -87,7 +64,7 @@ class Gate:
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["request_id"] = request_id_of(dict(scope["headers"]))
         with structlog.contextvars.bound_contextvars(request_id=scope["request_id"]):
-            await answer_socket(self.app, lambda asked: self.admit(asked, dict(asked["headers"])), scope, receive, send)
+            await answer_socket(self.app, self._let_in, scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -96,11 +73,12 @@ class Gate:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         limit = body_limit(self._settings, scope["method"], scope["path"])
         body = GuardedBody(receive, limit, self._settings.body_seconds, headers)
-        answer = _Answer(send, scope, body)
+        answer = _Answer(send, scope, body, self._metrics)
         try:
-            self.admit(scope, headers)
+            await self._let_in(scope)
             body.judge()
-            await self.app(scope, body, answer)
+            with acting(scope):
+                await self.app(scope, body, answer)
         except EXPECTED as error:
             problem = translate(error)
             if status_of(problem) == http.HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -115,24 +93,27 @@ class Gate:
             structlog.contextvars.unbind_contextvars("request_id")
 
     def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Let a request in and say in `scope` who calls. Raises UnauthorizedError, ForbiddenError."""
-        if not self._closed:
-            scope["caller"] = "open"
-            _refuse_foreign_pages(headers)
-        elif scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
-            self._check_key(scope["headers"])
-            scope["caller"] = "admin"
+        """Let a request in and say in `scope["caller"]` who calls, from what this process knows: never waits.
 
-    def _check_key(self, headers: list[tuple[bytes, bytes]]) -> None:
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # Hashes are compared, so that the time taken tells neither length nor common start.
-        matches = hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._key_hash)
-        if scheme.lower() != b"bearer" or not matches:
-            raise UnauthorizedError(
-                "the key of the request is not known here" if given else "the request has no key",
-                hint="send the header Authorization: Bearer <key>",
-            )
+        Raises UnauthorizedError, ForbiddenError, QuotaError, DependencyError. A request that is refused may be let in on the usual way,
+        which can ask the database for a key that was made a moment ago.
+        """
+        self._admission.admit(scope, headers)
+
+    async def _let_in(self, scope: Scope) -> None:
+        """Do as `admit` does, but ask the database for what is not known here; note who was not let to change something."""
+        headers = dict(scope["headers"])
+        try:
+            while True:
+                try:
+                    return self.admit(scope, headers)
+                except (UnauthorizedError, DependencyError) as error:
+                    if not await self._admission.learn(scope, error):
+                        raise
+        except ScopeError:
+            if scope["type"] == "http":
+                await _note_refusal(scope)
+            raise
 
     def record(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log one answer."""
@@ -145,8 +126,9 @@ class Gate:
 class _Answer:
     """The answer as it leaves: it carries the request id, and a bare error of the framework becomes a problem."""
 
-    def __init__(self, send: Send, scope: Scope, body: GuardedBody) -> None:
+    def __init__(self, send: Send, scope: Scope, body: GuardedBody, metrics: Metrics) -> None:
         self._send = send
+        self._metrics = metrics
         self._scope = scope
         self._body = body
         self._replaced = False  # the framework's own error body is dropped, ours has gone out
@@ -165,6 +147,7 @@ class _Answer:
         if self.status:
             return
         status, headers, body = problem_message(error, instance=self._scope["path"], request_id=self._scope["request_id"])
+        self._metrics.count_refusal(error.code)
         await self._start({"type": "http.response.start", "status": status, "headers": headers})
         await self._continue({"type": "http.response.body", "body": body})
 
@@ -195,36 +178,17 @@ def _is_daily(status: int) -> bool:
     return status < http.HTTPStatus.BAD_REQUEST or status == http.HTTPStatus.SERVICE_UNAVAILABLE
 
 
+async def _note_refusal(scope: Scope) -> None:
+    """Write into the audit log that a key was too weak for a change. The answer does not depend on it."""
+    if not changes(scope["method"], scope["path"]):
+        return
+    try:
+        await asyncio.to_thread(note_refusal, origin_of(scope))
+    except SQLAlchemyError as error:
+        log.warning("refusal_not_noted", error=str(error)[:200])
+
+
 def request_id_of(headers: dict[bytes, bytes]) -> str:
     """Return the id that the caller gave to a request, a new one where it gave none that is fit for a log."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
-
-
-def _refuse_foreign_pages(headers: dict[bytes, bytes]) -> None:
-    """Every page in a browser of this machine can call an open service: refuse those of other sites.
-
-    Browsers name the page's site in Origin when they send something. A name that an attacker points at loopback to look
-    like our own site (DNS rebinding) stands in Host; it has a dot, as nobody can own a name without one.
-    """
-    host = _host_name(b"//" + headers.get(b"host", b""))
-    if "." in host and any(character.isalpha() for character in host):
-        raise _foreign(host)
-    origin = headers.get(b"origin")
-    if origin is not None and _host_name(origin) not in LOOPBACK_NAMES | {host or "localhost"}:
-        raise _foreign(origin.decode("latin-1"))
-
-
-@functools.lru_cache(maxsize=256)
-def _host_name(url: bytes) -> str:
-    try:
-        return urlsplit(url.decode("latin-1")).hostname or ""
-    except ValueError:  # an unbalanced bracket
-        return ""
-
-
-def _foreign(site: str) -> ForbiddenError:
-    return ForbiddenError(
-        f"without a key the service answers pages of this machine only, not of {site[:100]!r}",
-        code="origin_not_allowed", hint="set SYNESTHESIA_API_KEY to be reached under other names",
-    )  # fmt: skip

@@ -4,12 +4,13 @@ A browser's page can't set headers, so the key may come as a subprotocol as well
 is agreed on, so that no answer repeats the key.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import RequestError, framework_error, problem_message
+from app.admission import acting
+from app.errors import EXPECTED, framework_error, problem_message, translate
 from models.errors import SynesthesiaError
 
 SUBPROTOCOL = "synesthesia.v1"
@@ -21,8 +22,8 @@ log = structlog.get_logger(__name__)
 Headers = list[tuple[bytes, bytes]]
 
 
-async def answer_socket(app: ASGIApp, admit: Callable[[Scope], None], scope: Scope, receive: Receive, send: Send) -> None:
-    """Let `app` answer a web socket if `admit` lets it in; `admit` raises RequestError and finds the key among the headers."""
+async def answer_socket(app: ASGIApp, admit: Callable[[Scope], Awaitable[None]], scope: Scope, receive: Receive, send: Send) -> None:
+    """Let `app` answer a web socket if `admit` lets it in; `admit` raises EXPECTED and finds the key among the headers."""
     accepted = False
 
     async def watched(message: Message) -> None:
@@ -34,11 +35,13 @@ async def answer_socket(app: ASGIApp, admit: Callable[[Scope], None], scope: Sco
         await send(message)
 
     try:
-        admit({**scope, "headers": with_key(scope)})
-    except RequestError as error:
-        await refuse_socket(scope, send, error)
+        asked = {**scope, "headers": with_key(scope)}
+        await admit(asked)
+    except EXPECTED as error:
+        await refuse_socket(scope, send, translate(error))
         return
-    await app(scope, receive, watched)
+    with acting(asked):
+        await app(scope, receive, watched)
 
 
 def with_key(scope: Scope) -> Headers:

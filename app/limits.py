@@ -26,12 +26,18 @@ _SETTINGS = (
     "max_archive_ratio",
     "max_generated_items",
     "max_queued_jobs",
+    "auth_failures_a_minute",
+    "max_owner_jobs",
+    "max_owner_datasets",
+    "max_owner_bytes",
+    "owner_predictions_a_second",
     "max_models_bytes",
     "predict_wait_seconds",
     "max_failures",
     "job_seconds",
     "body_seconds",
     "min_free_fraction",
+    "collect_free_fraction",
     "idempotency_seconds",
 )
 

@@ -16,7 +16,9 @@ from app.dependencies import refuse_unknown_parameters
 from app.documents import CONTRACT_VERSION, document, operation_id
 from app.door import Door
 from app.errors import install_handlers
-from app.gate import Gate, check_exposure
+from app.exposure import check_exposure
+from app.gate import Gate
+from app.keyring import KeyRing
 from app.lanes import Lanes
 from app.listening import Listeners
 from app.metrics import Metrics
@@ -63,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Gate:
     # Predictions run side by side, each in one thread; numpy's products would start one a core for each of them, and wait for one another.
     threadpool_limits(1, user_api="blas")
     api = create_api(settings)
-    gate = Gate(api, settings, api.state.metrics)
+    gate = Gate(api, settings, api.state.metrics, api.state.ring)
     api.state.door = Door(gate, api.state.predictors, predict.ROUTE, settings.max_sound_bytes)
     return gate
 
@@ -82,6 +84,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     api.state.settings = settings
     api.state.metrics = Metrics()
+    api.state.ring = KeyRing()
     api.state.predictors = Predictors(settings, api.state.metrics)
     api.state.lanes = Lanes()
     api.state.batches = Batches(api.state.predictors, api.state.lanes)
@@ -100,10 +103,12 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await asyncio.to_thread(api.state.uploads.sweep)
     keeper = Keeper(settings)
     keeper.start()
+    api.state.ring.start()
     api.state.predictors.engines.warm()
     try:
         yield {DOOR: api.state.door}
     finally:
         await asyncio.to_thread(keeper.stop)
+        await asyncio.to_thread(api.state.ring.stop)
         api.state.listeners.close()
         api.state.predictors.close()

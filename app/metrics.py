@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from app.host_metrics import HostMetrics
+from worker.host_state import HostState
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # others are counted as one: a client may invent any
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -24,6 +27,7 @@ class Metrics:
         self._of_route = functools.cache(
             lambda route, method, status: (self._requests.labels(route, method, str(status)), self._seconds.labels(route, method))
         )
+        self._refusals = Counter("synesthesia_refusals", "Answers that are problems, by code.", ("code",), registry=here)
         self._predictions = Counter("synesthesia_predictions", "Sounds judged.", ("outcome",), registry=here)
         self._prediction_seconds = Histogram(
             "synesthesia_prediction_seconds", "Time of decoding, features and network.", buckets=SECONDS, registry=here
@@ -41,6 +45,7 @@ class Metrics:
             "synesthesia_golden_difference", "Largest difference of a loaded model's answers from when it was made.", registry=here
         )
         self._golden_changed = Gauge("synesthesia_golden_changed_models", "Loaded models that answer otherwise.", registry=here)
+        self._host = HostMetrics(here)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer. `route` is a template, never a path as the client wrote it."""
@@ -48,6 +53,10 @@ class Metrics:
         answers, times = self._of_route(route, method, status)
         answers.inc()
         times.observe(seconds)
+
+    def count_refusal(self, code: str) -> None:
+        """Count one problem by its code, which is one of the published ones."""
+        self._refusals.labels(code).inc()
 
     def observe_prediction(self, outcome: str, seconds: float) -> None:
         """Count one prediction; `outcome` is `answered` or a problem's code."""
@@ -80,6 +89,10 @@ class Metrics:
     def count_evictions(self, count: int) -> None:
         """Count engines that were dropped for others."""
         self._engine_evictions.inc(count)
+
+    def observe_host(self, state: HostState, *, broker: bool) -> None:
+        """Take what is true of machine and database now, and whether the broker answers."""
+        self._host.observe(state, broker=broker)
 
     def render(self, jobs: dict[str, int], oldest_queued_seconds: float, engines: int) -> bytes:
         """Return everything as text, with the given state of the moment."""

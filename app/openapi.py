@@ -1,12 +1,14 @@
-"""`python -m app.openapi` writes the frozen contract, openapi.json, anew: run it when the contract changes on purpose."""
+"""`python -m app.openapi` writes the frozen contract anew, openapi.json and the client's types: run it when it changes on purpose."""
 
 import json
 from pathlib import Path
 
 from app.main import create_api
+from app.typed_dicts import module_of
 from worker.settings import get_settings
 
 CONTRACT = Path(__file__).parent.parent / "openapi.json"
+TYPES = Path(__file__).with_name("client_types.py")
 
 
 def contract() -> str:
@@ -15,8 +17,10 @@ def contract() -> str:
 
 
 def main() -> None:
-    """Write openapi.json at the repository's root."""
-    CONTRACT.write_text(contract(), encoding="utf-8")
+    """Write openapi.json at the repository's root, and app/client_types.py from it."""
+    document = contract()
+    CONTRACT.write_text(document, encoding="utf-8")
+    TYPES.write_text(module_of(json.loads(document)), encoding="utf-8")
 
 
 if __name__ == "__main__":

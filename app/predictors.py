@@ -19,6 +19,7 @@ from models.engine import Engine
 from models.errors import SynesthesiaError
 from worker.aliases import DEFAULT_ALIAS
 from worker.errors import OverloadedError
+from worker.owners import EVERYTHING, View
 from worker.processes import processors
 from worker.settings import MIB, Settings
 
@@ -102,6 +103,7 @@ class Predictors:
     def count_early_refusal(self, error: OverloadedError) -> None:
         """Count an answer that the server itself gave, before there was a request."""
         self._metrics.observe_request("/predict", "POST", status_of(error), 0.0)
+        self._metrics.count_refusal(error.code)
         self._refused(error)
 
     def admit(self) -> None:
@@ -121,12 +123,14 @@ class Predictors:
         """End what `hold` began."""
         self._waiting_bytes -= size
 
-    def begin(self, name: str | None, data: bytes, options: Options, done: Callable[[Answer | BaseException], None]) -> bool:
-        """Do as `predict` does, without a task: `done` gets answer or exception in the running loop.
+    def begin(
+        self, name: str | None, data: bytes, options: Options, done: Callable[[Answer | BaseException], None], view: View = EVERYTHING
+    ) -> bool:
+        """Do as `predict` does, without a task and in the view of its caller: `done` gets answer or exception in the running loop.
 
         Returns False where the engine is not at hand; then nothing has begun.
         """
-        served = self._engines.peek(name or DEFAULT_ALIAS)
+        served = self._engines.peek(name or DEFAULT_ALIAS, view)
         if served is None:
             return False
         model_id, engine = served
@@ -137,6 +141,7 @@ class Predictors:
     def count(self, outcome: Answer | SynesthesiaError) -> None:
         """Count what came of a prediction that `begin` began."""
         if isinstance(outcome, SynesthesiaError):
+            self._metrics.count_refusal(outcome.code)
             self._refused(outcome)
         else:
             self._metrics.observe_prediction("answered", outcome["timings_ms"]["total"] / 1000)

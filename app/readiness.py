@@ -6,10 +6,10 @@ from typing import Any
 
 import structlog
 
-from app.dependencies import free_share
 from app.errors import translate
 from app.predictors import Predictors
 from worker import aliases, jobs, queue, registry
+from worker.disk import is_scarce, room
 from worker.errors import DependencyError, StateError
 from worker.settings import Settings
 
@@ -57,9 +57,10 @@ def _broker() -> Check:
 
 
 def _disk(settings: Settings) -> Check:
-    share = free_share(settings)
+    share = room(settings).share
     low = share < settings.min_free_fraction
-    return _state("degraded" if low else "ok", f"{share:.1%} free" + (", no new uploads and jobs" if low else ""))
+    told = ", no new uploads and jobs" if low else ", what nothing names is removed" if is_scarce(settings) else ""
+    return _state("degraded" if low else "ok", f"{share:.1%} free{told}")
 
 
 def _models(predictors: Predictors) -> Check:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.gate import check_exposure
+from app.exposure import check_exposure
 from app.tree import Part, Program, Signals, Tree
 from models.errors import UnavailableError
 from worker.embedded import Broker

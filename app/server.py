@@ -10,7 +10,7 @@ import sys
 
 import uvicorn
 
-from app.gate import check_exposure
+from app.exposure import check_exposure
 from app.listening import MAX_MESSAGE_BYTES
 from app.protocol import Protocol
 from worker.logs import configure_logging

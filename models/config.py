@@ -175,6 +175,14 @@ class EvaluationConfig(Frozen):
     )
 
 
+class WebhookConfig(Frozen):
+    """Who is told of a job's end."""
+
+    url: str = Field(
+        pattern=r"^https?://[!-~]{1,1980}$", description="gets one signed POST, whatever the end; nothing that stands on a private network"
+    )
+
+
 class JobSpec(Frozen):
     """Body of `POST /jobs`."""
 
@@ -194,6 +202,7 @@ class JobSpec(Frozen):
     name: Text | None = None
     alias: AliasName | None = None
     seed: int = Field(0, ge=0, le=2**31 - 1)
+    webhook: WebhookConfig | None = Field(None, description="needs a service with a secret to sign with")
     metadata: dict[MetadataKey, MetadataValue] = Field({}, max_length=16, json_schema_extra={"additionalProperties": False})
 
 

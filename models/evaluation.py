@@ -18,6 +18,7 @@ MEASURED_ITEMS = 3  # a label with fewer counts as unmeasured: the interval of 2
 _Z_95 = 1.959963984540054  # the normal distribution's 97.5th percentile
 MATRIX_LABELS = 300  # beyond, a matrix is megabytes that nobody reads: the pairs most confused are what is left of it
 _CONFUSED = 50
+_CURVE_POINTS = 20
 _SUM_TOLERANCE = 1e-3
 
 
@@ -50,6 +51,8 @@ def evaluate_split(
         "confusion_matrix": {"labels": list(labels), "counts": counts.tolist()} if len(labels) <= MATRIX_LABELS else None,
         "confused": most_confused(counts, labels),
         "ece": expected_calibration_error(probabilities, truth),
+        "reliability": reliability(probabilities, truth),
+        "reject_curve": reject_curve(probabilities, truth),
     }
     if uncalibrated is not None:
         result["ece_uncalibrated"] = expected_calibration_error(uncalibrated, truth)
@@ -83,11 +86,49 @@ def expected_calibration_error(probabilities: Probabilities, truth: Indices) -> 
 
     Shapes: `probabilities` (n, classes), `truth` (n,), n at least 1.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == truth
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)  # bin k is (k/15, (k+1)/15]
+    confidence, right, bins = _binned(probabilities, truth)
     gaps = np.bincount(bins, weights=confidence - right, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(truth))
+
+
+def reliability(probabilities: Probabilities, truth: Indices) -> list[dict[str, Any]]:
+    """Return mean confidence, accuracy and number of items of each bin of confidence that has any, the least sure first.
+
+    Shapes: `probabilities` (n, classes), `truth` (n,). Where the two are equal, the probabilities can be believed.
+    """
+    confidence, right, bins = _binned(probabilities, truth)
+    return [
+        {"confidence": float(confidence[bins == k].mean()), "accuracy": float(right[bins == k].mean()), "n": int((bins == k).sum())}
+        for k in np.unique(bins)
+    ]
+
+
+def reject_curve(probabilities: Probabilities, truth: Indices) -> list[dict[str, Any]]:
+    """Return how many answers are right when only the surest are given: at most 20 points, the fewest answers first.
+
+    Shapes: `probabilities` (n, classes), `truth` (n,). `answered` and `accuracy` are shares, `threshold` is the least probability given.
+    """
+    confidence, right, _ = _binned(probabilities, truth)
+    order = np.argsort(-confidence, kind="stable")
+    hits = np.cumsum(right[order])
+    counts = np.unique(np.ceil(np.arange(1, _CURVE_POINTS + 1) * len(truth) / _CURVE_POINTS).astype(np.int64))
+    return [
+        {
+            "answered": int(count) / len(truth),
+            "accuracy": int(hits[count - 1]) / int(count),
+            "threshold": float(confidence[order[count - 1]]),
+        }
+        for count in counts
+    ]
+
+
+def _binned(
+    probabilities: Probabilities, truth: Indices
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]], Counts]:
+    """Return confidence, whether it is right, and the bin of confidence, each of shape (n,): bin k is (k/15, (k+1)/15]."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    return confidence, probabilities.argmax(axis=1) == truth, bins
 
 
 def confusion(predicted: Indices, truth: Indices, classes: int) -> Counts:

@@ -1,6 +1,7 @@
 """What all tests share: a fresh data directory with its database, caches cleared, and small sounds and pictures."""
 
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ RATE = 16000
 # The same examples on every run; no deadline, as cores are shared. A test's own @settings add to this.
 hypothesis_settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("repeatable")
+FUZZ_FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))  # times as many examples, for a run that may take longer
 
 
 @pytest.fixture

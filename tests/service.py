@@ -22,6 +22,12 @@ QUICK = {
     "SYNESTHESIA_THREADS": "1",  # tests run side by side, and a fixed number makes runs repeat bit for bit
     "OMP_NUM_THREADS": "1",
 }
+PARTS = {
+    "trainer": ("worker.trainer",),
+    "worker": ("worker.celery_app", "--name train"),
+    "api": ("app.server",),
+    "broker": ("valkey-server",),
+}
 START_SECONDS = 60.0
 T = TypeVar("T")
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -41,7 +47,12 @@ class Service:
         command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--data-dir", str(self.data_dir)]
         with (self.data_dir / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment, start_new_session=True)
-        self.url = wait_until(self._announced, START_SECONDS, self.log)
+        try:
+            self.url = wait_until(self._announced, START_SECONDS, self.log)
+        except AssertionError:
+            if self._process.poll() is None:
+                self.kill_tree()  # nobody else could end it
+            raise
         return self
 
     def stop(self) -> int:

@@ -14,7 +14,7 @@ MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for room in ROOMS
     for path in (ROOT / room).rglob("*.py")
-    if "migrations/versions" not in path.as_posix()
+    if "migrations/versions" not in path.as_posix() and path.name != "client_types.py"  # which is written by a program
 )
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40

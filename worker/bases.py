@@ -20,7 +20,7 @@ def base_orders(session: Session, job: Job) -> tuple[BaseOrder, ...]:
     if name is None:
         return ()
     if name == AUTO:
-        return _automatic(session, mode) if job.type == "finetune" and mode != "none" else ()
+        return _automatic(session, job, mode) if job.type == "finetune" and mode != "none" else ()
     if name == bundled.NAME:
         return (_bundled(),)
     if job.base_model_id is None:
@@ -28,12 +28,12 @@ def base_orders(session: Session, job: Job) -> tuple[BaseOrder, ...]:
     return (_own(session.get_one(Model, job.base_model_id), name),)
 
 
-def _automatic(session: Session, mode: str) -> tuple[BaseOrder, ...]:
+def _automatic(session: Session, job: Job, mode: str) -> tuple[BaseOrder, ...]:
     if mode != AUTO:
         return (_bundled(),)
-    newest = select(Model).where(Model.modality == "image", Model.deleted_at.is_(None)).order_by(Model.id.desc()).limit(_OWN_MODELS)
+    usable = Model.modality == "image", Model.deleted_at.is_(None), Model.owned_by == job.owned_by
     found = [_bundled()]
-    for model in session.scalars(newest):
+    for model in session.scalars(select(Model).where(*usable).order_by(Model.id.desc()).limit(_OWN_MODELS)):
         try:
             found.append(_own(model, model.id))
         except SynesthesiaError:  # its files are gone or out of reach: the job did not ask for it by name

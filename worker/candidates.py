@@ -10,10 +10,12 @@ from models.catalog import architectures
 from models.config import AUTO, ModelManifest
 from models.errors import ConfigError, SynesthesiaError
 from models.transferability import Kind, TransferabilitySpec
+from worker.audit import note
 from worker.database import Dataset, Model, read, write
 from worker.errors import NotFoundError
-from worker.jobs import as_json, check_capacity, enqueue
+from worker.jobs import as_json, enqueue
 from worker.orders import CandidateOrder, SkippedCandidate
+from worker.quotas import check_queue
 from worker.ready import lock_ready_dataset
 from worker.registry import BaseModel, find_base_model
 from worker.storage import get_storage
@@ -27,7 +29,7 @@ def create_ranking(spec: TransferabilitySpec) -> dict[str, Any]:
     """Check `spec` against what exists, queue it, and return the job as JSON.
 
     Raises NotFoundError and GoneError (dataset, candidates), ConflictError (dataset not ready), ConfigError (a dataset of pictures,
-    `auto` as a candidate), QueueFullError.
+    `auto` as a candidate), QueueFullError, QuotaError.
     """
     with write() as session:
         dataset = lock_ready_dataset(session, spec.dataset)
@@ -39,11 +41,12 @@ def create_ranking(spec: TransferabilitySpec) -> dict[str, Any]:
             )
         for name in spec.candidates or ():
             _find(session, name)
-        check_capacity(session)
+        check_queue(session)
         job = enqueue(
             session, type=JOB_TYPE, queue="train", dataset_id=dataset.id, spec=spec.model_dump(mode="json"),
-            name=spec.name, meta=dict(spec.metadata),
+            name=spec.name, meta=dict(spec.metadata), owned_by=dataset.owned_by,
         )  # fmt: skip
+        note(session, job.id)
         return as_json(job)
 
 

@@ -7,13 +7,16 @@ slept between the two moments, and not the process, is then no danger. What a ro
 
 import itertools
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from worker.database import Dataset, Job, Model, db_now, read, write
+from worker.disk import is_scarce
 from worker.settings import Settings
 from worker.storage import get_storage, remove_old
 
@@ -24,6 +27,17 @@ _UNUSED_SECONDS = 24 * 3600.0  # a fetched copy that no start of a job has asked
 _LOOKED_AT = 200  # keys one sweep looks at
 _REMOVED = 20  # blobs one sweep removes at most: each is some requests to an object store
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A blob, or the half of one, that no row names."""
+
+    key: str
+    seconds: float
+    """for which nothing has been written to it"""
+    due: bool
+    """whether that is long enough for it to go"""
 
 
 class Collector:
@@ -37,15 +51,20 @@ class Collector:
         self._seen: set[str] = set()  # without a name in this walk
 
     def sweep(self) -> None:
-        """Do a bounded piece of the work. Raises what the storage raises: DependencyError, UnavailableError without its library."""
+        """Do a bounded piece of the work, or all of it where the disk is nearly full.
+
+        Raises what the storage raises: DependencyError, UnavailableError without its library.
+        """
         self._drop_failed_uploads()
-        nameless = self._nameless(self._next_keys())
-        self._seen.update(nameless)
-        for key in [key for key in nameless if key in self._suspects][:_REMOVED]:
+        found = nameless(self._next_keys())
+        self._seen.update(found)
+        for key in [key for key in found if key in self._suspects][:_REMOVED]:
             self._remove_if_old(key)
         longest = max(_UNUSED_SECONDS, self._settings.job_seconds)
         get_storage().sweep(interrupted=self._settings.stray_seconds, unused=longest + self._settings.stray_seconds)
         remove_old(self._settings.scratch_dir.glob(_SCRATCH), _UNUSED_SECONDS)
+        if is_scarce(self._settings):
+            collect(self._settings)
 
     def _drop_failed_uploads(self) -> None:
         """A dataset that failed fails with the same archive again, which may be large. The row stays, with its reason."""
@@ -66,19 +85,45 @@ class Collector:
             found = list(itertools.islice(self._keys, _LOOKED_AT))
         return found
 
-    def _nameless(self, keys: list[str]) -> list[str]:
-        """Return the keys that no row names, as far as they are of this database's time.
-
-        What is older than its first row was made for another database: one that this one was set up in place of, by a mistake perhaps.
-        """
-        with read() as session:
-            first, named = _first_id(session), _named(session, keys)
-        return [key for key in keys if key not in named and first is not None and _id_of(key) > first]
-
     def _remove_if_old(self, key: str) -> None:
         if get_storage().age(key) > self._settings.stray_seconds:
-            get_storage().delete(key)
-            _log.info("stray_blob_removed", blob=key)
+            _remove(key)
+
+
+def strays(settings: Settings) -> list[Stray]:
+    """Return every blob that no row names now, the young ones too. Raises what the storage raises."""
+    found = []
+    walk = _walk()
+    while keys := list(itertools.islice(walk, _LOOKED_AT)):
+        ages = {key: get_storage().age(key) for key in nameless(keys)}
+        found += [Stray(key, age, age > settings.stray_seconds) for key, age in ages.items()]
+    return found
+
+
+def collect(settings: Settings, *, pause: float = 5.0) -> list[Stray]:
+    """Remove all that is due at once; return it. Looks twice, `pause` seconds apart, for what a process is about to name."""
+    due = [stray for stray in strays(settings) if stray.due]
+    if due:
+        time.sleep(pause)
+    left = set(nameless([stray.key for stray in due]))
+    for key in left:
+        _remove(key)
+    return [stray for stray in due if stray.key in left]
+
+
+def nameless(keys: list[str]) -> list[str]:
+    """Return the keys that no row names, as far as they are of this database's time.
+
+    What is older than its first row was made for another database: one that this one was set up in place of, by a mistake perhaps.
+    """
+    with read() as session:
+        first, named = _first_id(session), _named(session, keys)
+    return [key for key in keys if key not in named and first is not None and _id_of(key) > first]
+
+
+def _remove(key: str) -> None:
+    get_storage().delete(key)
+    _log.info("stray_blob_removed", blob=key)
 
 
 def _walk() -> Iterator[str]:

@@ -92,5 +92,5 @@ def _create(session: Session, job: Job, control: Control) -> Job:
     spec = control.spec.model_copy(update={"name": name})
     return enqueue(
         session, type=job.type, queue=job.queue, dataset_id=job.dataset_id, spec=spec.model_dump(mode="json"),
-        base_model_id=job.base_model_id, name=name, meta=dict(job.meta), control_of=job.id, control=control.name,
+        base_model_id=job.base_model_id, name=name, meta=dict(job.meta), control_of=job.id, control=control.name, owned_by=job.owned_by,
     )  # fmt: skip

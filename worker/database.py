@@ -15,6 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 
+from worker.owners import Owned, current_owner, narrow
 from worker.settings import get_settings
 
 
@@ -41,7 +42,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON}
 
 
-class Dataset(Base):
+class Dataset(Owned, Base):
     """One data set, uploaded or generated. `blob` names its packed directory once status is ready."""
 
     __tablename__ = "datasets"
@@ -61,7 +62,7 @@ class Dataset(Base):
     created_at: Mapped[float]
 
 
-class Job(Base):
+class Job(Owned, Base):
     """One piece of background work: the row is the truth, the Celery message a hint."""
 
     __tablename__ = "jobs"
@@ -78,6 +79,7 @@ class Job(Base):
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
     control_of: Mapped[str | None] = mapped_column(String(48), index=True)  # the job that this one is compared with, for controls
     control: Mapped[str | None] = mapped_column(String(16))  # scratch | frozen | repeat (the compared job itself with another seed)
+    webhook: Mapped[str | None] = mapped_column(String(2000))  # an address that wants to know of its end
 
     token: Mapped[int] = mapped_column(default=0)  # fencing token: rises with every start, checked at every write
     failures: Mapped[int] = mapped_column(default=0)  # starts that count against the budget
@@ -125,7 +127,25 @@ class Outbox(Base):
     created_at: Mapped[float]
 
 
-class Model(Base):
+class Webhook(Base):
+    """A message about a job's end, to one address: what the keeper has to deliver, and what became of it."""
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)  # the receiver's `webhook-id`
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    url: Mapped[str] = mapped_column(String(2000))
+    status: Mapped[str] = mapped_column(String(16))  # pending | delivered | failed
+    attempts: Mapped[int]
+    due_at: Mapped[float]
+    answer: Mapped[int | None]  # status of the last answer
+    error: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[float]
+    delivered_at: Mapped[float | None]
+
+    __table_args__ = (UniqueConstraint("job_id", "url", name="webhook_once"), Index("webhooks_due", "status", "due_at"))
+
+
+class Model(Owned, Base):
     """One artifact that can be served or built on."""
 
     __tablename__ = "models"
@@ -145,10 +165,11 @@ class Model(Base):
     deleted_at: Mapped[float | None]
 
 
-class Alias(Base):
-    """A name that points at a model and can be moved."""
+class Alias(Owned, Base):
+    """A name that points at a model and can be moved. Each owner has names of its own."""
 
     __tablename__ = "aliases"
+    owned_by: Mapped[str] = mapped_column(String(100), primary_key=True, default=current_owner)
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
     updated_at: Mapped[float]
@@ -168,6 +189,33 @@ class Idempotency(Base):
     created_at: Mapped[float]
 
     __table_args__ = (UniqueConstraint("scope", "key", name="idempotency_key"),)
+
+
+class Key(Base):
+    """A key that lets a caller in. Of its text only the hash is kept."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(200))
+    scope: Mapped[str] = mapped_column(String(8))  # read | write | admin
+    owner: Mapped[str] = mapped_column(String(100))  # whose rows it sees and makes; empty: those of nobody
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # to the minute
+
+
+class Audit(Base):
+    """Who changed what, or was not let to. Rows are added and never changed."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    created_at: Mapped[float]
+    key_id: Mapped[str] = mapped_column(String(48), index=True)
+    request_id: Mapped[str] = mapped_column(String(128))
+    action: Mapped[str] = mapped_column(String(200))  # method and address of a request, or a command
+    object_id: Mapped[str | None] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(16))  # done | refused
 
 
 def new_id(prefix: str) -> str:
@@ -203,6 +251,7 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
 def write() -> Iterator[Session]:
     """One transaction: commits at the end, rolls back on an exception. Never held across file or network work."""
     with Session(get_engine(), expire_on_commit=False) as session, session.begin():
+        event.listen(session, "do_orm_execute", narrow)
         yield session
 
 
@@ -213,6 +262,7 @@ def read() -> Iterator[Session]:
         get_engine().connect().execution_options(begin="BEGIN DEFERRED") as connection,
         Session(connection, expire_on_commit=False) as session,
     ):
+        event.listen(session, "do_orm_execute", narrow)
         yield session
 
 

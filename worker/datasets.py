@@ -12,13 +12,18 @@ from sqlalchemy.orm import Session
 from models.config import Modality
 from models.errors import ConfigError
 from worker.archives import inspect_archive, limits_of
+from worker.audit import note
 from worker.database import Dataset, Job, new_id, now, read, write
+from worker.doubts import doubts_of
 from worker.errors import ConflictError, GoneError, NotFoundError
 from worker.items import ITEMS_FILE, page_of_items
-from worker.jobs import INGEST, INTERNAL, enqueue, unfinished_using
+from worker.jobs import enqueue, unfinished_using
+from worker.owners import ALL_OWNERS
 from worker.pages import Page, rfc3339
+from worker.quotas import check_dataset
 from worker.ready import lock_ready_dataset
 from worker.settings import get_settings
+from worker.states import INGEST, INTERNAL
 from worker.storage import get_storage
 
 # What a dataset's summary shows; the rest of it (grey) is for the trainer.
@@ -32,7 +37,7 @@ def create_dataset(  # noqa: PLR0913 - by keyword, each with a name of the API
     """Keep the archive at `upload` (it is moved away), queue the reading of it, and return the dataset as JSON.
 
     Raises DatasetError for an archive that breaks a rule in its directory, NotFoundError, GoneError and ConflictError for the parent,
-    ConfigError where the parent is of another modality, StorageFullError and DependencyError.
+    ConfigError where the parent is of another modality, QuotaError, StorageFullError and DependencyError.
     """
     inspect_archive(upload, upload_format, limits_of(get_settings()))
     dataset_id = new_id("ds")
@@ -42,6 +47,7 @@ def create_dataset(  # noqa: PLR0913 - by keyword, each with a name of the API
     try:
         with write() as session:
             extended = _find_parent(session, parent, modality)
+            check_dataset(session, size)
             dataset = Dataset(
                 id=dataset_id, name=name, modality=extended.modality if extended else modality, status="processing", parent=parent,
                 upload=blob, upload_format=upload_format, sha256=sha256, size_bytes=size, blob=None, summary={}, created_at=now(session),
@@ -49,6 +55,7 @@ def create_dataset(  # noqa: PLR0913 - by keyword, each with a name of the API
             session.add(dataset)
             session.flush()
             enqueue(session, type=INGEST, queue="data", dataset_id=dataset_id, spec={})
+            note(session, dataset_id)
             return as_json(dataset, None)
     except BaseException:
         get_storage().delete(blob)
@@ -83,16 +90,24 @@ def list_items(
     limit: int = 20,
     after: str | None = None,
 ) -> Page:
-    """Return the files of a ready dataset in the archive's order, the parent's first.
+    """Return the files of a ready dataset in the archive's order, the parent's first; those that its newest model doubts are suspect.
 
     Raises NotFoundError, GoneError, ConflictError (dataset_not_ready), ConfigError for an `after` of another form.
     """
+    blob = ready_blob(dataset_id)
+    with read() as session:
+        doubts = doubts_of(session, dataset_id)
+    path = get_storage().fetch_file(f"{blob}/{ITEMS_FILE}")
+    return page_of_items(path, split=split, label=label, status=status, limit=limit, after=after, doubts=doubts)
+
+
+def ready_blob(dataset_id: str) -> str:
+    """Return where a ready dataset is stored. Raises NotFoundError, GoneError, ConflictError (dataset_not_ready)."""
     with read() as session:
         dataset = _find(session, dataset_id)
     if dataset.blob is None:
         raise ConflictError(f"dataset {dataset_id} is {dataset.status}; its files are listed once it is ready", code="dataset_not_ready")
-    path = get_storage().fetch_file(f"{dataset.blob}/{ITEMS_FILE}")
-    return page_of_items(path, split=split, label=label, status=status, limit=limit, after=after)
+    return dataset.blob
 
 
 def delete_dataset(dataset_id: str) -> None:
@@ -100,7 +115,8 @@ def delete_dataset(dataset_id: str) -> None:
     with write() as session:
         dataset = _find(session, dataset_id, lock=True)
         users = unfinished_using(session, Job.dataset_id, dataset_id)
-        children = session.scalars(select(Dataset.id).where(Dataset.parent == dataset_id, Dataset.status == "processing")).all()
+        extending = select(Dataset.id).where(Dataset.parent == dataset_id, Dataset.status == "processing")
+        children = session.scalars(extending, execution_options=ALL_OWNERS).all()
         if users or children:
             user = f"dataset {children[0]} is being made from it" if children else f"job {users[0]} uses it"
             if users and dataset.status == "processing":
@@ -108,6 +124,7 @@ def delete_dataset(dataset_id: str) -> None:
             raise ConflictError(f"dataset {dataset_id} can't be deleted: {user}", code="dataset_in_use")
         blobs = [blob for blob in (dataset.blob, dataset.upload) if blob is not None]
         dataset.status, dataset.blob, dataset.upload = "deleted", None, None
+        note(session, dataset_id)
     for blob in blobs:
         get_storage().delete(blob)
 

@@ -6,6 +6,7 @@ SynesthesiaError
 │   ├── GoneError          deleted
 │   └── ConflictError      in a state that does not allow this
 └── CapacityError          try later; `retry_after` in seconds
+    ├── QuotaError         the caller has as much as one may have
     ├── QueueFullError     too many queued jobs
     ├── OverloadedError    too much is running
     ├── DependencyError    database, broker or storage does not answer
@@ -48,6 +49,12 @@ class CapacityError(SynesthesiaError):
         """`retry_after` is in seconds, for the header of that name."""
         super().__init__(message, code=code, hint=hint)
         self.retry_after = retry_after
+
+
+class QuotaError(CapacityError):
+    """The caller has as much, or asks as often, as one owner may; the service has room for others."""
+
+    code = "quota"
 
 
 class QueueFullError(CapacityError):

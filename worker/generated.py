@@ -9,11 +9,15 @@ from sqlalchemy import func, select
 
 from models.errors import ConfigError
 from models.formula.generator import FormulaConfig
+from worker.audit import note
 from worker.database import Dataset, new_id, now, read, write
 from worker.datasets import as_json
 from worker.errors import StorageFullError
-from worker.jobs import GENERATE, check_capacity, enqueue
+from worker.jobs import enqueue
+from worker.owners import ALL_OWNERS
+from worker.quotas import check_dataset, check_queue
 from worker.settings import get_settings
+from worker.states import GENERATE
 from worker.storage import storage_errors
 
 UPLOAD_FORMAT = "formula"  # in the column that names an upload's archive format
@@ -25,14 +29,16 @@ _RETRY_SECONDS = 60
 def generate_dataset(config: FormulaConfig, name: str | None = None) -> dict[str, Any]:
     """Queue the drawing of what `config` describes, and return the dataset as JSON.
 
-    Raises ConfigError for more pictures than are drawn, StorageFullError where the disk has no room for them, QueueFullError.
+    Raises ConfigError for more pictures than are drawn, StorageFullError where the disk has no room for them, QueueFullError,
+    QuotaError.
     """
     _check_size(config)
     described = config.model_dump(mode="json")
     size = _pixel_bytes(config)
     _check_room(size + config.labels * config.items_per_label * _ROW_BYTES)
     with write() as session:
-        check_capacity(session)
+        check_queue(session)
+        check_dataset(session, size)
         dataset = Dataset(
             id=new_id("ds"), name=name or _default_name(config), modality="image", status="processing", upload=None,
             upload_format=UPLOAD_FORMAT, sha256=_digest(described), size_bytes=size, blob=None, summary={}, generator=described,
@@ -41,6 +47,7 @@ def generate_dataset(config: FormulaConfig, name: str | None = None) -> dict[str
         session.add(dataset)
         session.flush()
         enqueue(session, type=GENERATE, queue="data", dataset_id=dataset.id, spec=described)
+        note(session, dataset.id)
         return as_json(dataset, None)
 
 
@@ -65,7 +72,7 @@ def _check_room(size: int) -> None:
     settings = get_settings()
     with read() as session:
         waiting = select(func.sum(Dataset.size_bytes)).where(Dataset.status == "processing", Dataset.upload_format == UPLOAD_FORMAT)
-        promised = session.scalar(waiting) or 0
+        promised = session.scalar(waiting, execution_options=ALL_OWNERS) or 0
     with storage_errors("the scratch folder"):
         settings.scratch_dir.mkdir(parents=True, exist_ok=True)
         usage = shutil.disk_usage(settings.scratch_dir)

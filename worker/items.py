@@ -8,7 +8,7 @@ import errno
 import json
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,9 @@ CREATE TABLE items (id INTEGER PRIMARY KEY, file_name TEXT NOT NULL, label TEXT,
 # SQLite appends the id to each, so that a filter and the order are one walk through one index.
 _INDEXES = ("CREATE INDEX by_status ON items (status)", "CREATE INDEX by_label ON items (label)", "CREATE INDEX by_split ON items (split)")
 _PREFIX = "itm_"
+LABEL_DOUBTED = "label_doubted"  # the reason of an item that a model takes for another label, with confidence
+Doubts = Mapping[str, dict[str, Any]]
+"""file name → model, predicted, probability"""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ def write_items(directory: Path, items: Iterable[Item]) -> None:
 def packed_items(path: Path) -> Iterator[Item]:
     """Yield the items of items.db at `path` that lie in the packed dataset, in its order."""
     query = f"SELECT {', '.join(_COLUMNS)} FROM items WHERE position IS NOT NULL ORDER BY position"  # noqa: S608 - constants
-    with _opened(path) as connection:
+    with opened(path) as connection:
         for row in connection.execute(query):
             file_name, label, split, group, status, reasons, *rest = row
             yield Item(file_name, label, split, group, status, json.loads(reasons), *rest)
@@ -90,25 +93,68 @@ def packed_items(path: Path) -> Iterator[Item]:
 def names_of(path: Path, positions: Sequence[int]) -> list[str]:
     """Return the file names of packed items, in the order of `positions`. Raises KeyError for one that items.db at `path` does not know."""
     query = f"SELECT position, file_name FROM items WHERE position IN ({', '.join('?' * len(positions))})"  # noqa: S608 - constants
-    with _opened(path) as connection:
+    with opened(path) as connection:
         names: dict[int, str] = dict(connection.execute(query, tuple(positions)).fetchall())
     return [names[position] for position in positions]
 
 
-def page_of_items(
-    path: Path, *, split: str | None = None, label: str | None = None, status: str | None = None, limit: int = 20, after: str | None = None
+def page_of_items(  # noqa: PLR0913 - by keyword, each a filter of the API
+    path: Path,
+    *,
+    split: str | None = None,
+    label: str | None = None,
+    status: str | None = None,
+    limit: int = 20,
+    after: str | None = None,
+    doubts: Doubts | None = None,
 ) -> Page:
-    """Return items as JSON, in the archive's order, after the id `after`. Raises ConfigError for an id of another form."""
-    wanted = {column: value for column, value in (("split", split), ("label", label), ("status", status)) if value is not None}
-    where = " AND ".join(["id > ?", *(f"{column} = ?" for column in wanted)])
+    """Return items as JSON, in the archive's order, after the id `after`. Raises ConfigError for an id of another form.
+
+    Accepted items that a model doubts (`doubts`) are suspect.
+    """
+    doubts = doubts or {}
+    wanted = {column: value for column, value in (("split", split), ("label", label)) if value is not None}
+    judged, names = _with_status(status, list(doubts))
+    where = " AND ".join(["id > ?", *(f"{column} = ?" for column in wanted), *judged])
     query = f"SELECT id, {', '.join(_COLUMNS)} FROM items WHERE {where} ORDER BY id LIMIT ?"  # noqa: S608 - constants
-    with _opened(path) as connection:
-        rows = connection.execute(query, (_item_number(after), *wanted.values(), limit + 1)).fetchall()
-    return Page([_as_json(row) for row in rows[:limit]], len(rows) > limit)
+    with opened(path) as connection:
+        rows = connection.execute(query, (_item_number(after), *wanted.values(), *names, limit + 1)).fetchall()
+    return Page([_as_json(row, doubts) for row in rows[:limit]], len(rows) > limit)
+
+
+def _with_status(status: str | None, doubted: list[str]) -> tuple[list[str], list[str]]:
+    """Return conditions for items of that status where the files `doubted` are suspect, and what belongs into their marks."""
+    if status is None:
+        return [], []
+    names = f"file_name IN ({', '.join('?' * len(doubted))})"
+    conditions = {"suspect": f"(status = ? OR (status = 'accepted' AND {names}))", "accepted": f"status = ? AND NOT {names}"}
+    if status not in conditions or not doubted:
+        return ["status = ?"], [status]
+    return [conditions[status]], [status, *doubted]
+
+
+def find_item(path: Path, item_id: str, doubts: Doubts | None = None) -> tuple[dict[str, Any], int | None] | None:
+    """Return an item as JSON and its place in the packed dataset (None: not in it); None where items.db at `path` has no such item."""
+    try:
+        number = _item_number(item_id) if item_id.startswith(_PREFIX) else 0  # no item has that one
+    except ConfigError:
+        return None
+    query = f"SELECT id, {', '.join(_COLUMNS)} FROM items WHERE id = ?"  # noqa: S608 - constants
+    with opened(path) as connection:
+        row = connection.execute(query, (number,)).fetchone()
+    return None if row is None else (_as_json(row, doubts or {}), row[-2])
+
+
+def items_at(path: Path, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """Return packed items as JSON, in the order of `positions`. Raises KeyError for one that items.db at `path` does not know."""
+    query = f"SELECT id, {', '.join(_COLUMNS)} FROM items WHERE position IN ({', '.join('?' * len(positions))})"  # noqa: S608 - constants
+    with opened(path) as connection:
+        found = {row[-2]: _as_json(row, {}) for row in connection.execute(query, tuple(positions)).fetchall()}
+    return [found[position] for position in positions]
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open for reading; `immutable`: published files never change, so no lock is taken."""
     address = f"file:{urllib.parse.quote(str(path))}?mode=ro&immutable=1"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
@@ -122,8 +168,9 @@ def _as_row(item: Item) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
-    number, file_name, label, split, group, status, reasons, duplicate_of, duration, width, height, _, _ = row
+def _as_json(row: tuple[Any, ...], doubts: Doubts) -> dict[str, Any]:
+    number, file_name, label, split, group, status, reasons, duplicate_of, duration, width, height, position, _ = row
+    doubt = doubts.get(file_name) if position is not None else None
     return {
         "id": f"{_PREFIX}{number:06d}",
         "object": "item",
@@ -131,12 +178,14 @@ def _as_json(row: tuple[Any, ...]) -> dict[str, Any]:
         "label": label,
         "split": split,
         "group": group,
-        "status": status,
-        "reasons": json.loads(reasons),
+        "status": "suspect" if doubt else status,
+        "reasons": [*json.loads(reasons), *([LABEL_DOUBTED] if doubt else [])],
         "duplicate_of": duplicate_of,
         "duration_seconds": duration,
         "width": width,
         "height": height,
+        "kept": position is not None,
+        "doubt": doubt,
     }
 
 

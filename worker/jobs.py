@@ -10,19 +10,20 @@ from sqlalchemy.orm import Session
 from models.config import AUTO, JobSpec
 from models.errors import ConfigError
 from models.search import require_optuna
+from worker.audit import note
 from worker.database import Dataset, Event, Job, db_now, new_id, now, read, write
-from worker.errors import ConflictError, NotFoundError, QueueFullError
+from worker.errors import ConflictError, NotFoundError
 from worker.judgement import settle
 from worker.lease import add_status, send
+from worker.owners import ALL_OWNERS
 from worker.pages import Page, rfc3339
+from worker.quotas import check_queue
 from worker.ready import lock_ready_dataset
 from worker.registry import BaseModel, find_base_model
-from worker.settings import get_settings
-from worker.states import ACTIVE, TERMINAL
+from worker.states import ACTIVE, INTERNAL, TERMINAL
 from worker.transfer_checks import check_transfer
+from worker.webhooks import check_webhook
 
-INGEST, GENERATE = "ingest", "generate"
-INTERNAL = (INGEST, GENERATE)  # making a dataset is a job like any other, but shown as its dataset's progress
 NO_PROGRESS = {"phase": "queued", "epoch": 0, "epochs": None, "step": 0, "steps": None, "fraction": 0.0, "eta_seconds": None}
 
 
@@ -55,7 +56,7 @@ def create_job(spec: JobSpec) -> dict[str, Any]:
     """Check `spec` against what exists, queue it, and return the job as JSON.
 
     Raises NotFoundError and GoneError (dataset, model), ConflictError (dataset not ready), ConfigError (fields that do not fit
-    together), QueueFullError.
+    together), QueueFullError, QuotaError.
     """
     with write() as session:
         found = check_job(session, spec)
@@ -64,12 +65,15 @@ def create_job(spec: JobSpec) -> dict[str, Any]:
             type=str(found.spec.type),
             queue="train",
             dataset_id=found.dataset.id,
-            spec=found.spec.model_dump(mode="json"),
+            owned_by=found.dataset.owned_by,  # an administrator's job on somebody's recordings makes that one's model
+            spec=found.spec.model_dump(mode="json", exclude={"webhook"}),  # an address is often a secret: it goes into no model
+            webhook=spec.webhook.url if spec.webhook else None,
             base_model_id=found.base_model_id,
             name=spec.name,
             alias=spec.alias,
             meta=dict(spec.metadata),
         )
+        note(session, job.id)
         return as_json(job)
 
 
@@ -79,9 +83,10 @@ def check_job(session: Session, spec: JobSpec) -> Checked:
     spec = spec.model_copy(update={"type": _job_type(spec, dataset.modality)})
     base = _base_of(session, spec)
     check_transfer(spec, base)
+    check_webhook(spec.webhook.url if spec.webhook else None)
     if spec.search is not None:
         require_optuna()
-    check_capacity(session)
+    check_queue(session)
     return Checked(dataset, spec, base.model_id if base else None)
 
 
@@ -160,10 +165,11 @@ def list_checkpoints(job_id: str) -> list[dict[str, Any]]:
 
 
 def count_by_state() -> tuple[dict[str, int], float]:
-    """Return jobs per state, and for how many seconds the oldest queued one has waited."""
+    """Return jobs of all owners per state, and for how many seconds the oldest queued one has waited."""
     with read() as session:
-        counts = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-        oldest = session.scalar(select(db_now() - func.min(Job.created_at)).where(Job.state == "queued"))
+        counts = session.execute(select(Job.state, func.count()).group_by(Job.state), execution_options=ALL_OWNERS).all()
+        waited = select(db_now() - func.min(Job.created_at)).where(Job.state == "queued")
+        oldest = session.scalar(waited, execution_options=ALL_OWNERS)
     return dict(counts), float(oldest or 0.0)
 
 
@@ -209,6 +215,7 @@ def _change(job_id: str, change: _Change) -> dict[str, Any]:
             send(session, job_id, job.queue)
         session.flush()
         settle(session, job_id)
+        note(session, job_id)
         session.refresh(job)
         return as_json(job, _controls_of(session, [job_id]))
 
@@ -240,15 +247,6 @@ def _base_of(session: Session, spec: JobSpec) -> BaseModel | None:
     return None if spec.base_model is None or random else find_base_model(session, spec.base_model)
 
 
-def check_capacity(session: Session) -> None:
-    """Raise QueueFullError where as many jobs wait as the service keeps."""
-    limit = get_settings().max_queued_jobs
-    # Controls let others go first, so they take nobody's place.
-    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued", Job.control_of.is_(None))) or 0
-    if queued >= limit:
-        raise QueueFullError(f"{queued} jobs are queued; the limit is {limit}", retry_after=30)
-
-
 def _event_number(event_id: str | None) -> int:
     if event_id is None:
         return 0
@@ -271,5 +269,6 @@ def _event_json(event: Event) -> dict[str, Any]:
 
 
 def unfinished_using(session: Session, column: Any, value: str) -> Sequence[str]:
-    """Return ids of jobs that have not ended and whose `column` is `value`: what they need must stay."""
-    return session.scalars(select(Job.id).where(column == value, Job.state.in_(("queued", "paused", *ACTIVE)))).all()
+    """Return ids of jobs, whoever's they are, that have not ended and whose `column` is `value`: what they need must stay."""
+    unfinished = select(Job.id).where(column == value, Job.state.in_(("queued", "paused", *ACTIVE)))
+    return session.scalars(unfinished, execution_options=ALL_OWNERS).all()

@@ -13,10 +13,11 @@ import threading
 import time
 
 import structlog
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
 from models.errors import SynesthesiaError
+from worker import webhooks
 from worker.collector import Collector
 from worker.database import Job, Outbox, db_now, read, write
 from worker.judgement import settle
@@ -25,11 +26,13 @@ from worker.lease import requeue, send
 from worker.logs import configure_logging
 from worker.processes import HostLock, die_with_parent, owner_lock
 from worker.queue import BrokerError, relay, waiting_messages
+from worker.retention import forget_old
 from worker.settings import Settings, get_settings, host_name
 from worker.states import ACTIVE, TERMINAL
 
 _RELAY_SECONDS = 0.25  # a queued job waits this long for its message at most
 _COLLECT_SECONDS = 60.0
+_ANNOUNCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0  # after a failure, so that a broker that is down costs no processor
 _BATCH = 200  # rows one sweep deals with at most
 _FOLDER_SECONDS = 600.0  # a failed job's log stays so long
@@ -44,8 +47,8 @@ class Keeper:
         self._settings = settings
         self._lock = HostLock(settings.lock_dir, "keeper")
         self._stop = threading.Event()
-        # Two threads: a storage that is slow or does not answer must not keep messages waiting.
-        works = {"keeper": self._run, "collector": self._collect}
+        # A thread each: a storage or a receiver that is slow or does not answer must not keep messages waiting.
+        works = {"keeper": self._run, "collector": self._collect, "webhooks": self._announce}
         self._threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()]
         self._leading = False
         self._next_sweep = 0.0
@@ -74,10 +77,21 @@ class Keeper:
             try:
                 if self._leading:
                     collector.sweep()
+                    forget_old(self._settings)
             except (SynesthesiaError, DBAPIError) as error:
                 _log.warning("nothing_collected", error=str(error)[:200])
             except Exception:  # noqa: BLE001 - the border of a task: recorded
                 _log.exception("collector_failed")
+
+    def _announce(self) -> None:
+        while not self._stop.wait(_ANNOUNCE_SECONDS):
+            try:
+                if self._leading:
+                    webhooks.deliver(self._settings)
+            except DBAPIError as error:
+                _log.warning("no_webhook_sent", error=str(error)[:200])
+            except Exception:  # noqa: BLE001 - the border of a task: recorded
+                _log.exception("webhooks_failed")
 
     def _round(self) -> float:
         """Do what is due; return seconds to pause beyond the usual."""
@@ -119,6 +133,7 @@ def sweep(settings: Settings) -> None:
             settle(session, job.id)
     _clear_folders(settings)
     KeptEmbeddings(settings.embeddings_dir).sweep()
+    webhooks.clear()
     _send_again(settings)
 
 
@@ -141,7 +156,8 @@ def _send_again(settings: Settings) -> None:
     late = Job.published_at < db_now() - settings.republish_seconds
     unclaimed = or_(Job.published_at.is_(None), and_(late, Job.queue.in_(losing)))
     due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
-    unsent = ~exists().where(Outbox.job_id == Job.id)
+    # Not `exists`, which would walk the outbox for each job: with 10,000 of both that is half a minute, with the writer's place taken.
+    unsent = Job.id.not_in(select(Outbox.job_id))
     with write() as session:
         jobs = session.scalars(select(Job).where(Job.state == "queued", unclaimed, due, unsent).order_by(Job.id).limit(_BATCH)).all()
         for job in jobs:

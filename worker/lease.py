@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, aliased
 
 from worker.database import Event, Job, Outbox, db_now, now, read, write
 from worker.settings import get_settings
-from worker.states import ACTIVE
+from worker.states import ACTIVE, TERMINAL
+from worker.webhooks import announce
 
 Directive = Literal["run", "pause", "cancel", "lost"]
 _DIRECTIVES: dict[str, Directive] = {"running": "run", "pausing": "pause", "cancelling": "cancel"}
@@ -37,8 +38,10 @@ def add_event(session: Session, job_id: str, kind: str, message: str, *, level: 
 
 
 def add_status(session: Session, job_id: str, state: str, message: str, *, level: str = "info", **data: Any) -> None:
-    """Append a status event; clients wait for its `data.status`."""
+    """Append a status event; clients wait for its `data.status`, and those who left an address are told of the last one."""
     add_event(session, job_id, "status", message, level=level, data={"status": state, **data})
+    if state in TERMINAL:
+        announce(session, job_id)
 
 
 def send(session: Session, job_id: str, queue: str) -> None:

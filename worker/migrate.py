@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
@@ -18,13 +19,21 @@ if TYPE_CHECKING:
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK_NUMBER = 0x53594E45  # "SYNE": of Postgres' advisory lock, held while one process migrates
 _WAIT_SECONDS = 120.0
+_log = structlog.get_logger(__name__)
 
 
 def upgrade() -> None:
-    """Run what is missing of worker/migrations, oldest first. Raises UnavailableError when another process migrates for minutes."""
+    """Run what is missing of worker/migrations, oldest first. Raises UnavailableError when another process migrates for minutes.
+
+    A database that a newer version has brought further is left as it is: migrations add, so that workers of the version before can
+    go on beside the new one until they are replaced.
+    """
     settings = get_settings()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if current_revision() == newest_revision():
+    current, newest = current_revision(), newest_revision()
+    if current is not None and current > newest:
+        _log.warning("database_is_of_a_newer_version", schema=current, known=newest)
+    if current is not None and current >= newest:
         return
     from alembic import command  # noqa: PLC0415 - a fifth of a second that a start with nothing to migrate can do without
 

@@ -37,7 +37,8 @@ def publish_preview(job: Job, folder: Path, report: dict[str, Any]) -> None:
             return
         add_model(
             session, manifest=manifest, evaluation=report["evaluation"] | kept_refusal(refused), blob=blob, size_bytes=size,
-            model_id=model_id, name=job.name, job_id=job.id, dataset_id=job.dataset_id, base_model=manifest.transfer.base_model,
+            model_id=model_id, owned_by=job.owned_by, name=job.name, job_id=job.id, dataset_id=job.dataset_id,
+            base_model=manifest.transfer.base_model,
         )  # fmt: skip
         add_event(session, job.id, "checkpoint", f"model {model_id} gives a first answer; training goes on", data=checkpoint)
         name_model(session, job, model_id, refused)
@@ -49,9 +50,9 @@ def name_model(session: Session, job: Job, model_id: str, refused: str | None) -
         _tell_refusal(session, job, model_id, refused)
         return
     if job.alias:
-        point_alias(session, job.alias, model_id)
+        point_alias(session, job.alias, model_id, owner=job.owned_by)
     if job.type == "finetune":
-        take_default(session, model_id)
+        take_default(session, model_id, owner=job.owned_by)
 
 
 def preview_of(session: Session, job_id: str) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ def quote_job(spec: JobSpec) -> dict[str, Any]:
         checked = check_job(session, spec)
     job = Job(
         id=new_id("job"), type=checked.spec.type, dataset_id=checked.dataset.id, spec=checked.spec.model_dump(mode="json"),
-        base_model_id=checked.base_model_id, token=0, resolved=None, checkpoints=[],
+        base_model_id=checked.base_model_id, owned_by=checked.dataset.owned_by, token=0, resolved=None, checkpoints=[],
     )  # fmt: skip
     with _place(settings):
         # The folder is the one that the job would have; the probe writes nothing, so it is not made.

@@ -17,11 +17,14 @@ from models.config import AUTO, ModelManifest
 from models.engine import Engine
 from models.errors import ArtifactError
 from models.golden import read_golden
-from models.manifest import read_evaluation
-from worker.aliases import aliases_of, resolve
+from models.manifest import check_weights, read_evaluation
+from worker.aliases import aliases_of, is_named, resolve
+from worker.audit import note
 from worker.database import Job, Model, db_now, new_id, now, read, write
-from worker.errors import ConflictError, NotFoundError
+from worker.errors import ConflictError, NotFoundError, QuotaError
+from worker.owners import ALL_OWNERS
 from worker.pages import Page, rfc3339
+from worker.quotas import check_storage
 from worker.settings import get_settings
 from worker.states import ACTIVE
 from worker.storage import get_storage, new_scratch
@@ -128,35 +131,44 @@ def delete_model(name: str) -> None:
     """Delete a model and its artifact. Raises NotFoundError, GoneError, ConflictError while an alias or an unfinished job needs it."""
     with write() as session:
         model = resolve(session, name)
-        aliases = aliases_of(session, [model.id]).get(model.id)
-        if aliases:
+        if is_named(session, model.id):
+            names = aliases_of(session, [model.id]).get(model.id, ["of an administrator"])  # others' names are not the caller's to see
             raise ConflictError(
-                f"model {model.id} is what alias {aliases[0]!r} points at", code="model_in_use", hint="move or delete the alias first"
+                f"model {model.id} is what alias {names[0]!r} points at", code="model_in_use", hint="move or delete the alias first"
             )
         needs = or_(Job.base_model_id == model.id, and_(Job.control_of.is_not(None), Job.control_of == model.job_id))
-        users = session.scalars(select(Job.id).where(needs, Job.state.in_(("queued", "paused", *ACTIVE)))).all()
+        unfinished = select(Job.id).where(needs, Job.state.in_(("queued", "paused", *ACTIVE)))
+        users = session.scalars(unfinished, execution_options=ALL_OWNERS).all()
         if users:
             message = f"job {users[0]} builds on model {model.id}, or is compared with it"
             raise ConflictError(message, code="model_in_use", hint="wait for the job's end, or cancel it")
         session.execute(update(Model).where(Model.id == model.id).values(deleted_at=db_now()))
+        note(session, model.id)
     get_storage().delete(model.blob)
 
 
 def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
-    """Take in an artifact (a tar as `GET /models/{id}/artifact` gives it). Raises ArtifactError naming what is wrong with it."""
+    """Take in an artifact (a tar as `GET /models/{id}/artifact` gives it). Raises ArtifactError, which names the fault, QuotaError."""
     model_id = new_id("mdl")
     folder = new_scratch("import")
     try:
         _unpack(archive, folder)
         manifest = Engine.load(folder).manifest  # verifies the hashes, and that the graph runs
+        check_weights(folder)
         read_golden(folder, manifest)
         evaluation = read_evaluation(folder)
         size = sum(path.stat().st_size for path in folder.iterdir())
         blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # refused, or copied and not moved
-    with write() as session:
-        add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
+    try:
+        with write() as session:
+            check_storage(session, size)
+            add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
+            note(session, model_id)
+    except QuotaError:
+        get_storage().delete(blob)
+        raise
     return get_model(model_id)
 
 

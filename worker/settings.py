@@ -3,9 +3,9 @@
 import functools
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 2**20
@@ -28,6 +28,18 @@ class Settings(BaseSettings):
     port: int = 8000
     api_key: SecretStr | None = Field(None, description="a key with admin scope; needed beyond loopback")
     auth: Literal["auto", "keys", "off"] = "auto"
+    auth_failures_a_minute: int = Field(10, ge=1, description="wrong keys from one address; what comes beyond is not looked up")
+
+    # What one owner may have at once; administrators, and an open service, have no quota.
+    max_owner_jobs: int = Field(100, ge=0, description="queued")
+    max_owner_datasets: int = Field(1000, ge=0)
+    max_owner_bytes: int = Field(100 * GIB, ge=0, description="of datasets, as they came, and models")
+    owner_predictions_a_second: float | None = Field(None, gt=0, description="in all API processes of a machine together; none unless set")
+
+    # Who is told of the end of jobs.
+    webhook_url: str | None = Field(None, description="told of the end of every job")
+    webhook_secret: SecretStr | None = Field(None, description="messages are signed with it; whsec_<base64>, or any text")
+    webhook_private: bool = Field(False, description="whether messages may go to addresses that are not public")
 
     # Where training runs.
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -54,6 +66,13 @@ class Settings(BaseSettings):
     max_queued_jobs: int = 10_000
     body_seconds: float = Field(10.0, description="a request body may take this long, plus its size at 50 kB/s")
     min_free_fraction: float = Field(0.05, description="below this share of free disk new uploads and jobs get 507")
+
+    collect_free_fraction: float = Field(0.15, description="below it what nothing names is removed at once, not little by little")
+
+    # What is kept, and for how long; without a number, for ever. Jobs that models came from stay as long as these.
+    keep_events_days: int | None = Field(None, ge=1, description="of jobs that have ended, but for the states they went through")
+    keep_jobs_days: int | None = Field(None, ge=1, description="that have ended")
+    keep_audit_days: int | None = Field(None, ge=1)
 
     # Packed storage.
     stored_sample_rate: int = Field(16000, description="Hz of packed sounds")
@@ -88,6 +107,19 @@ class Settings(BaseSettings):
         """A key from a file ends with a line break; a blank one, as compose files leave behind, is none."""
         stripped = key.get_secret_value().strip() if key else ""
         return SecretStr(stripped) if stripped else None
+
+    @field_validator("webhook_url", "webhook_secret", "keep_events_days", "keep_jobs_days", "keep_audit_days", mode="before")
+    @classmethod
+    def _nothing_for_blank(cls, value: object) -> object:
+        """As compose files leave behind what was not set."""
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @model_validator(mode="after")
+    def _with_a_secret(self) -> Self:
+        """A message that nobody can tell from a forged one must not go out."""
+        if self.webhook_url and self.webhook_secret is None:
+            raise ValueError("SYNESTHESIA_WEBHOOK_URL needs SYNESTHESIA_WEBHOOK_SECRET, which messages are signed with")
+        return self
 
     @property
     def resolved_database_url(self) -> str:

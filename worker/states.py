@@ -2,3 +2,5 @@
 
 ACTIVE = ("running", "pausing", "cancelling")  # that have an owner
 TERMINAL = ("succeeded", "failed", "cancelled")
+INGEST, GENERATE = "ingest", "generate"
+INTERNAL = (INGEST, GENERATE)  # making a dataset is a job like any other, but shown as its dataset's progress

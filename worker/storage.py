@@ -115,19 +115,16 @@ class LocalStorage:
         """Bring `source` to its place: by one rename where it lies on the same file system, else by a copy made beside it first."""
         target = self._root / checked_key(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        moved = source
-        if source.stat().st_dev != target.parent.stat().st_dev:
-            moved = self._root / f"{ASIDE}{os.urandom(8).hex()}"
+        if source.stat().st_dev == target.parent.stat().st_dev:
+            _move(source, target)
+        else:
+            aside = self._root / f"{ASIDE}{os.urandom(8).hex()}"
             try:
-                copy(moved)
+                copy(aside)
+                _move(aside, target)
             except OSError:
-                _remove(moved)
+                _remove(aside)  # on a full disk it is room that the next one lacks
                 raise
-        os.utime(moved)  # the age of a blob counts from here
-        make_durable(moved)
-        if target.is_dir():  # an earlier start published the same key and died before its row was written
-            shutil.rmtree(target)
-        moved.replace(target)
         for folder in (target.parent, *target.parent.parents):
             sync_folder(folder)
             if folder == self._root:
@@ -225,6 +222,15 @@ def _build(settings: Settings) -> Storage:
         ) from error
     except ValueError as error:
         raise UnavailableError(f"storage at {scheme}:// is not known", hint="file:// and s3:// are") from error
+
+
+def _move(path: Path, target: Path) -> None:
+    """Make a file or folder durable and give it its name, on one file system."""
+    os.utime(path)  # the age of a blob counts from here
+    make_durable(path)
+    if target.is_dir():  # an earlier start published the same key and died before its row was written
+        shutil.rmtree(target)
+    path.replace(target)
 
 
 def _written_at(path: Path) -> float | None:

@@ -22,14 +22,15 @@ from worker.candidates import candidate_orders
 from worker.controls import begin as begin_controls
 from worker.database import Dataset, Job, new_id, read, write
 from worker.errors import GoneError
-from worker.jobs import GENERATE, INGEST
 from worker.judgement import settle
 from worker.lease import add_event, add_status, close
 from worker.orders import GenerateOrder, IngestOrder, RankingOrder, TrainingOrder
+from worker.owners import View, seen_by
 from worker.previews import preview_of, supersede
 from worker.promotion import kept_refusal, refusal
 from worker.registry import add_model
 from worker.settings import Settings, get_settings
+from worker.states import GENERATE, INGEST
 from worker.storage import get_storage
 
 
@@ -115,7 +116,8 @@ def _publish_model(job: Job, folder: Path, result: dict[str, Any]) -> bool:
         evaluation = result["evaluation"] | kept_refusal(refused) | ({"transfer": worth} if worth else {})
         add_model(
             session, manifest=manifest, evaluation=evaluation, predictions=answers, blob=blob, size_bytes=size, model_id=model_id,
-            name=job.name, job_id=job.id, dataset_id=job.dataset_id, base_model=manifest.training.base_model if manifest.training else None,
+            owned_by=job.owned_by, name=job.name, job_id=job.id, dataset_id=job.dataset_id,
+            base_model=manifest.training.base_model if manifest.training else None,
         )  # fmt: skip
         add_event(session, job.id, "checkpoint", f"model {model_id} is ready", data=checkpoint)
         if state == "succeeded" and job.control_of is None:  # a control's model has no name unless the verdict gives it one
@@ -207,7 +209,8 @@ def _start_ranking(job: Job, _folder: Path) -> Start:
     if dataset.blob is None:
         raise GoneError(f"dataset {dataset.id} has been deleted", code="dataset_deleted", param="dataset")
     spec = TransferabilitySpec.model_validate(job.spec, strict=False)
-    candidates, skipped = candidate_orders(spec)
+    with seen_by(View(job.owned_by, sees_all=False)):
+        candidates, skipped = candidate_orders(spec)
     order = RankingOrder(
         job_id=job.id,
         token=job.token,

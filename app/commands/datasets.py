@@ -10,8 +10,8 @@ import typer
 from rich.console import Console, Group
 
 from app.client import Client, Json
-from app.commands.options import JsonFlag, Limit, client_of
-from app.commands.output import REFUSED_EXIT, details_of, emit, err, plain, table_of
+from app.commands.options import IdFlag, JsonFlag, Limit, client_of
+from app.commands.output import REFUSED_EXIT, details_of, emit, emit_made, err, plain, table_of
 from app.commands.progress import bytes_bar, count_bar
 from app.media import folder_files, pack_folder
 from models.formula.generator import GeneratorName
@@ -43,16 +43,15 @@ def create(
     modality: Annotated[str | None, typer.Option(help="image or audio; default: found from the files.")] = None,
     parent: Annotated[str | None, typer.Option(help="A dataset to extend; a new one comes out.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until every file has been read.")] = True,
+    only_id: IdFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Upload a dataset: one folder a label, or train/validation/test with one folder a label each, or a metadata.csv."""
-    with client_of(context) as client, archive_of(path, quiet=as_json) as archive:
-        with bytes_bar("upload", archive.stat().st_size, _console(quiet=as_json)) as on_bytes:
-            name = name or path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-            dataset = client.upload_dataset(archive, on_bytes=on_bytes, name=name, modality=modality, parent=parent)
+    with client_of(context) as client:
+        dataset = upload(client, path, quiet=as_json, name=name, modality=modality, parent=parent)
         if wait:
             dataset = wait_for(client, str(dataset["id"]), quiet=as_json)
-        emit(dataset, as_json=as_json, table=_described(client, dataset))
+        emit_made(dataset, as_json=as_json, only_id=only_id, table=described(client, dataset))
     if dataset["status"] == "failed":
         raise typer.Exit(REFUSED_EXIT)
 
@@ -76,7 +75,7 @@ def generate(
         )  # fmt: skip
         if wait:
             dataset = wait_for(client, str(dataset["id"]), quiet=as_json, title="draw")
-        emit(dataset, as_json=as_json, table=_described(client, dataset))
+        emit(dataset, as_json=as_json, table=described(client, dataset))
     if dataset["status"] == "failed":
         raise typer.Exit(REFUSED_EXIT)
 
@@ -96,7 +95,14 @@ def show(context: typer.Context, dataset: Annotated[str, typer.Argument(help="ds
     """Show one dataset: labels, splits, warnings, and which files were rejected and why."""
     with client_of(context) as client:
         found = client.get(f"/datasets/{dataset}")
-        emit(found, as_json=as_json, table=_described(client, found))
+        emit(found, as_json=as_json, table=described(client, found))
+
+
+def upload(client: Client, path: Path, *, quiet: bool = False, name: str | None = None, **fields: str | None) -> Json:
+    """Return the dataset as it begins: an archive, or a folder that is packed first, sent with a bar. `fields` are those of the form."""
+    with archive_of(path, quiet=quiet) as archive, bytes_bar("upload", archive.stat().st_size, _console(quiet=quiet)) as on_bytes:
+        name = name or path.resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+        return client.upload_dataset(archive, on_bytes=on_bytes, name=name, **fields)
 
 
 @contextlib.contextmanager
@@ -131,7 +137,8 @@ def wait_for(client: Client, dataset_id: str, *, quiet: bool = False, title: str
         return client.wait_dataset(dataset_id, on_change=on_change)
 
 
-def _described(client: Client, dataset: Json) -> Group:
+def described(client: Client, dataset: Json) -> Group:
+    """Return what people want to see of a dataset: what is in it, and what was left out and why."""
     parts: list[Any] = [details_of({name: dataset.get(name) for name in _SUMMARY})]
     parts += [plain(f"warning: {_sentence(warning)}") for warning in dataset.get("warnings") or []]
     if dataset.get("error"):

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group
 
 from app.client import Client, Json
-from app.commands.options import JsonFlag, Limit, client_of
-from app.commands.output import REFUSED_EXIT, details_of, emit, emit_line, plain, table_of
+from app.commands.datasets import described as described_dataset
+from app.commands.datasets import upload, wait_for
+from app.commands.options import IdFlag, JsonFlag, Limit, client_of
+from app.commands.output import REFUSED_EXIT, details_of, emit, emit_line, emit_made, plain, table_of
+from app.commands.output import show as show_table
 from app.commands.progress import watch as follow_job
 from app.commands.quotes import described_quote
 
@@ -64,6 +68,7 @@ def create(
     assign: _Set = None,
     follow: _Follow = False,
     dry_run: _DryRun = False,
+    only_id: IdFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Start a job on a dataset. What is not said here, the service decides; `jobs show` tells what it decided."""
@@ -78,8 +83,40 @@ def create(
     body = _body(said, _pairs(assign))
     with client_of(context) as client:
         found = client.quote(body) if dry_run else _started(client, body, follow=follow, quiet=as_json)
-    emit(found, as_json=as_json, table=described_quote(found) if dry_run else _described(found))
+    emit_made(found, as_json=as_json, only_id=only_id and not dry_run, table=described_quote(found) if dry_run else _described(found))
     _exit_with(found)
+
+
+def train(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A folder with one folder a label, or an archive of it.", exists=True)],
+    base_model: _Base = None,
+    mode: _Mode = None,
+    until: _Until = None,
+    freeze: _Freeze = None,
+    epochs: int | None = None,
+    controls: _Controls = None,
+    name: _Text = None,
+    alias: _Alias = None,
+    assign: _Set = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Upload a folder, train on it and wait for the model: `datasets create` and `jobs create --follow` in one."""
+    said = {
+        "base_model": base_model, "name": name, "alias": alias, "evaluation.controls": controls, "hyperparameters.epochs": epochs,
+        "transfer.mode": mode, "transfer.until": until, "transfer.freeze": freeze,
+    }  # fmt: skip
+    body = _body(said, _pairs(assign))
+    with client_of(context) as client:
+        dataset = wait_for(client, str(upload(client, path, quiet=as_json, name=name)["id"]), quiet=as_json)
+        if dataset["status"] == "failed":
+            emit(dataset, as_json=as_json, table=described_dataset(client, dataset))
+            raise typer.Exit(REFUSED_EXIT)
+        if not as_json:
+            show_table(described_dataset(client, dataset))
+        job = _started(client, {**body, "dataset": dataset["id"]}, follow=True, quiet=as_json)
+    emit(job, as_json=as_json, table=_described(job))
+    _exit_with(job)
 
 
 @cli.command("list")

@@ -10,7 +10,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from app.client import RefusedError, UnreachableError
-from models.errors import SynesthesiaError
 
 out = Console()
 err = Console(stderr=True)
@@ -28,6 +27,14 @@ def emit(payload: Any, *, as_json: bool, table: RenderableType) -> None:
         emit_line(payload)
     else:
         show(table)
+
+
+def emit_made(made: dict[str, Any], *, as_json: bool, only_id: bool, table: RenderableType) -> None:
+    """Print what was made: as `emit` does, or by its id."""
+    if only_id:
+        typer.echo(made["id"])
+    else:
+        emit(made, as_json=as_json, table=table)
 
 
 def show(table: RenderableType) -> None:
@@ -66,6 +73,18 @@ def details_of(values: Mapping[str, Any]) -> Table:
     return table
 
 
+def complain_of(error: Exception) -> int:
+    """Print a failure; return the exit status that tells its kind."""
+    if isinstance(error, RefusedError):
+        complain_of_problem(error)
+    elif isinstance(error, UnreachableError):
+        complain_of_silence(error)
+        return UNREACHABLE_EXIT
+    else:
+        complain(error)
+    return REFUSED_EXIT
+
+
 def complain_of_problem(error: RefusedError) -> None:
     """Print a problem: title, detail, hint, and each field at fault."""
     problem = error.problem
@@ -83,7 +102,7 @@ def complain_of_silence(error: UnreachableError) -> None:
     err.print("  start the service with `synesthesia serve`, or point SYNESTHESIA_URL (or --url) at a running one", soft_wrap=True)
 
 
-def complain(error: SynesthesiaError | ValueError | OSError) -> None:
+def complain(error: Exception) -> None:
     """Print a failure of this machine's own."""
     err.print(Text.assemble(("error ", "bold red"), plain(error)), soft_wrap=True)
     hint = getattr(error, "hint", None)

@@ -6,16 +6,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
-from app.dependencies import DatasetId, IdempotencyKey, Limit, SettingsDep, UploadsDep, require_disk
+from app.dependencies import DatasetId, IdempotencyKey, Limit, SettingsDep, UploadsDep, require_dataset_quota, require_disk
 from app.documents import file_request
 from app.errors import ValidationError
 from app.filebody import FileBody
 from app.jsonbody import is_json, small_body, validated, validated_fields
 from app.schemas.common import Deleted
-from app.schemas.datasets import Dataset, DatasetForm, DatasetList, DatasetRequest, ItemList
+from app.schemas.datasets import Dataset, DatasetForm, DatasetList, DatasetRequest, ItemList, Statistics
 from app.uploads import ARCHIVE_TYPES, Upload, require_format
 from models.config import Modality, Split, Text
 from worker import datasets, generated
+from worker.statistics import statistics_of
 
 router = APIRouter(tags=["datasets"])
 _FIELDS = frozenset(DatasetForm.model_fields)
@@ -39,7 +40,7 @@ _Asked = Annotated[dict[str, str], Depends(_fields_of_address)]
     "/datasets",
     status_code=202,
     response_model=Dataset,
-    dependencies=[Depends(require_disk)],
+    dependencies=[Depends(require_disk), Depends(require_dataset_quota)],
     responses=problems(400, 408, 409, 413, 415, 422, 503, 507),
     openapi_extra=file_request(DatasetForm, ARCHIVE_TYPES, instead=DatasetRequest),
 )
@@ -115,6 +116,12 @@ def list_items(
     """List the files of a dataset, each with what became of it."""
     page = datasets.list_items(dataset_id, split=split, label=label, status=status, limit=limit, after=after)
     return listing(page.data, has_more=page.has_more)
+
+
+@router.get("/datasets/{dataset_id}/statistics", response_model=Statistics, responses=problems(404, 409, 410, 503))
+def get_statistics(dataset_id: DatasetId) -> Response:
+    """See how a dataset's items are spread over lengths and speakers."""
+    return Answer(statistics_of(dataset_id))
 
 
 @router.delete("/datasets/{dataset_id}", response_model=Deleted, responses=problems(404, 409, 410, 503))

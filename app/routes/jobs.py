@@ -10,11 +10,11 @@ from app.answers import Answer, Made, answer_once, fingerprint_of, listing, prob
 from app.dependencies import IdempotencyKey, JobId, Limit, MetadataFilter, StreamsDep, require_disk, wants_events
 from app.documents import METADATA_PARAMETER, events_response, json_request
 from app.jsonbody import json_body
-from app.schemas.jobs import CheckpointList, EventList, Job, JobList, JobStatus, JobType
+from app.schemas.jobs import CheckpointList, DeliveryList, EventList, Job, JobList, JobStatus, JobType
 from app.schemas.quotes import Quote
 from app.streaming import EVENT_STREAM
 from models.config import JobSpec
-from worker import jobs, quotes
+from worker import jobs, quotes, webhooks
 from worker.pages import Page
 from worker.states import TERMINAL
 
@@ -124,3 +124,9 @@ async def list_events(
 def list_checkpoints(job_id: JobId) -> Response:
     """List the kept checkpoints of a job, each with its metrics and a model that can be asked."""
     return listing(jobs.list_checkpoints(job_id))
+
+
+@router.get("/jobs/{job_id}/webhooks", response_model=DeliveryList, responses=problems(404, 503))
+def list_deliveries(job_id: JobId) -> Response:
+    """List the messages about a job's end, one an address, and what became of each."""
+    return listing(webhooks.list_deliveries(job_id))

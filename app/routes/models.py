@@ -7,18 +7,39 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
 
 from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
-from app.dependencies import AliasRef, IdempotencyKey, Limit, ModelRef, NewAlias, PredictorsDep, UploadsDep, require_disk
+from app.dependencies import (
+    AliasRef,
+    IdempotencyKey,
+    Limit,
+    ModelRef,
+    NewAlias,
+    PredictorsDep,
+    UploadsDep,
+    require_disk,
+    require_storage_quota,
+)
 from app.documents import file_request, file_response, json_request
 from app.filebody import FileBody
 from app.jsonbody import json_body, validated_fields
 from app.schemas.common import Deleted
-from app.schemas.models import Alias, AliasList, AliasTarget, BackboneList, Evaluation, Model, ModelForm, ModelList
+from app.schemas.models import (
+    Alias,
+    AliasList,
+    AliasTarget,
+    BackboneList,
+    Evaluation,
+    JudgedItemList,
+    Model,
+    ModelForm,
+    ModelList,
+)
 from app.streaming import tar_chunks, tar_size
 from app.uploads import Upload, require_format
-from models.config import Modality, Text
+from models.config import Modality, Split, Text
 from models.errors import ArtifactError
 from models.restated import restated
 from worker import aliases, registry
+from worker.contents import judged_items
 from worker.errors import NotFoundError
 
 router = APIRouter(tags=["models"])
@@ -39,7 +60,7 @@ def list_models(
     "/models",
     status_code=201,
     response_model=Model,
-    dependencies=[Depends(require_disk)],
+    dependencies=[Depends(require_disk), Depends(require_storage_quota)],
     responses=problems(400, 408, 409, 413, 415, 422, 503, 507),
     openapi_extra=file_request(ModelForm, _TAR_TYPES),
 )
@@ -75,6 +96,18 @@ def get_model(model_id: ModelRef) -> Response:
 def get_evaluation(model_id: ModelRef) -> Response:
     """See how a model did on each split: accuracy with its interval, per label, confusion, calibration, by speaker."""
     return Answer(registry.get_evaluation(model_id))
+
+
+@router.get("/models/{model_id}/evaluation/items", response_model=JudgedItemList, responses=problems(404, 409, 410, 422, 503))
+def list_judged_items(
+    model_id: ModelRef,
+    label: Annotated[Text, Query(description="What the items are.")],
+    predicted: Annotated[Text, Query(description="What the model took them for.")],
+    split: Split = "test",
+    limit: Annotated[int, Query(ge=1, le=100, description="Most rows.")] = 20,
+) -> Response:
+    """List the items behind one cell of a speech model's confusion matrix: to be listened to."""
+    return listing(judged_items(model_id, split=split, label=label, predicted=predicted, limit=limit))
 
 
 @router.get("/models/{model_id}/artifact", responses=problems(404, 410, 503) | file_response("application/x-tar"), response_class=Response)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
+from app.caching import knows
 from worker.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
@@ -97,7 +98,7 @@ def _answer(request: Request, file: StaticFile) -> Response:
     headers = HEADERS | {"ETag": etag} | ({"Content-Encoding": "gzip"} if pack else {})
     if file.media_type.startswith("text/html"):
         headers["Vary"] = "Accept, Accept-Encoding"
-    if etag in (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")):
+    if knows(request, etag):
         return Response(status_code=304, headers=headers)
     body = file.packed if pack else file.content
     return Response(body, headers=headers, media_type=file.media_type)

@@ -3,19 +3,22 @@
 import asyncio
 import platform
 from importlib import metadata
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.answers import Answer, listing, problems
-from app.dependencies import PredictorsDep, SettingsDep
+from app.dependencies import Limit, PredictorsDep, SettingsDep
 from app.limits import limits_in_force
 from app.metrics import CONTENT_TYPE, Metrics
 from app.problems import TITLES
 from app.readiness import check_all
-from app.schemas.system import Health, Limits, ProblemList, Readiness, Version
-from worker import jobs
+from app.schemas.system import AuditList, Health, Limits, ProblemList, Readiness, Version
+from worker import audit, host_state, jobs, queue
 
 router = APIRouter(tags=["system"])
+_AfterAudit = Annotated[str | None, Query(pattern=r"^aud_[0-9]{1,18}$", description="Last id of the page before.")]
+_KeyId = Annotated[str | None, Query(max_length=48, description="What was done with this key: its id, `settings`, `open` or `cli`.")]
 
 
 @router.get("/healthz", response_model=Health)
@@ -48,11 +51,21 @@ async def list_problems() -> Response:
     return listing([{"id": code, "object": "problem", "title": title} for code, title in TITLES.items()])
 
 
+@router.get("/audit", response_model=AuditList, responses=problems(422, 503))
+def list_audit(limit: Limit = 20, after: _AfterAudit = None, key: _KeyId = None) -> Response:
+    """List who changed what, and who was not let to, newest first. For administrators."""
+    page = audit.list_audit(limit=limit, after=after, key_id=key)
+    return listing(page.data, has_more=page.has_more)
+
+
 @router.get("/metrics", response_class=Response, responses=problems(503))
-async def get_metrics(request: Request, predictors: PredictorsDep) -> Response:
+async def get_metrics(request: Request, settings: SettingsDep, predictors: PredictorsDep) -> Response:
     """Counters for Prometheus."""
-    counts, oldest = await asyncio.to_thread(jobs.count_by_state)
+    (counts, oldest), state, broker = await asyncio.gather(
+        asyncio.to_thread(jobs.count_by_state), asyncio.to_thread(host_state.observe, settings), asyncio.to_thread(queue.ping)
+    )
     metrics: Metrics = request.app.state.metrics
+    metrics.observe_host(state, broker=broker)
     metrics.expect_wait(predictors.wait_seconds)
     return Response(metrics.render(counts, oldest, predictors.loaded), media_type=CONTENT_TYPE)
 

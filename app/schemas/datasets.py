@@ -61,6 +61,14 @@ class Dataset(BaseModel):
     error: DatasetError | None = None
 
 
+class Doubt(BaseModel):
+    """A model that takes an item for another label, with confidence."""
+
+    model: str = Field(description="the newest one of the dataset that judged single items")
+    predicted: str
+    probability: float
+
+
 class Item(BaseModel):
     """One file of a dataset, and what became of it."""
 
@@ -76,6 +84,36 @@ class Item(BaseModel):
     duration_seconds: float | None = Field(None, description="sounds")
     width: int | None = Field(None, description="pictures, pixels")
     height: int | None = Field(None, description="pictures, pixels")
+    kept: bool = Field(description="whether it can be heard or seen at `content`: rejected ones are not kept")
+    doubt: Doubt | None = Field(None, description="why an item with the reason `label_doubted` is suspect")
+
+
+class Durations(BaseModel):
+    """How long the sounds are, seconds."""
+
+    shortest: float
+    median: float
+    longest: float
+    edges: list[float] = Field(description="of the bars that `counts` are of, one more than those")
+    counts: list[int]
+
+
+class GroupCount(BaseModel):
+    """A speaker, or another group."""
+
+    group: str
+    splits: dict[Split, int] = Field(description="split → its items there")
+    items: int
+    duration_seconds: float | None
+
+
+class Statistics(BaseModel):
+    """How a dataset's items are spread."""
+
+    object: Literal["statistics"]
+    dataset: str
+    durations: Durations | None = Field(description="null for pictures")
+    groups: list[GroupCount] = Field(description="those with most items first, at most 200")
 
 
 class DatasetList(Listing[Dataset]):

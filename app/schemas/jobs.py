@@ -85,12 +85,32 @@ class Event(BaseModel):
     data: dict[str, Any]
 
 
+class Delivery(BaseModel):
+    """A message about a job's end, and what became of it."""
+
+    id: str = Field(description="the receiver's `webhook-id`")
+    object: Literal["delivery"]
+    job: str
+    receiver: str = Field(description="scheme and host; what follows in the address is often a secret")
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    answer: int | None = Field(description="status of the receiver's last answer")
+    error: str | None = Field(description="why the last attempt failed")
+    created_at: Time
+    delivered_at: Time | None
+    next_at: Time | None = Field(description="when it is tried again")
+
+
 class JobList(Listing[Job]):
     """Jobs, newest first."""
 
 
 class EventList(Listing[Event]):
     """Events, oldest first."""
+
+
+class DeliveryList(Listing[Delivery]):
+    """Messages about a job's end: one an address."""
 
 
 class CheckpointList(Listing[dict[str, Any]]):

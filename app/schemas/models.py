@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.common import Listing, Time
+from app.schemas.datasets import Item
 from models.config import Frozen, GoldenRecord, LineageEntry, Modality, Split, Text, TransferRecord
 
 
@@ -136,7 +137,7 @@ class Evaluation(BaseModel):
     splits: dict[str, Any] = Field(
         {},
         description="split → accuracy, macro_f1, per_label, confusion_matrix (null beyond 300 labels), confused, ece, "
-        "ece_uncalibrated, n, interval_95, by_group",
+        "ece_uncalibrated, reliability, reject_curve, n, interval_95, by_group",
     )
     transfer: TransferWorth | None = Field(None, description="whether the transfer paid")
     calibration: Calibration | None = None
@@ -163,6 +164,16 @@ class Backbone(BaseModel):
     kind: Literal["architecture", "timm", "model", "bundled"]
     architecture: str
     layers: list[Layer]
+
+
+class JudgedItem(Item):
+    """An item that a model was judged on, and what it took it for."""
+
+    predicted: str
+
+
+class JudgedItemList(Listing[JudgedItem]):
+    """Items of one cell of the confusion matrix, in the order of the dataset."""
 
 
 class ModelList(Listing[Model]):

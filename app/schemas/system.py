@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.common import Listing
+from app.schemas.common import Listing, Time
 
 
 class Health(BaseModel):
@@ -42,7 +42,24 @@ class Limits(BaseModel):
     limits: dict[str, Any]
 
 
-class ProblemCode(BaseModel):
+class AuditEntry(BaseModel):
+    """One change, or one that was refused."""
+
+    id: str
+    object: Literal["audit"]
+    created_at: Time
+    key: str = Field(description="id of the key; `settings`: the key of the settings, `open`: none was asked for, `cli`: the command line")
+    request_id: str = Field(description="stands in the service's log too")
+    action: str = Field(description="method and address, or the command")
+    object_id: str | None = Field(description="what was changed; null where nothing was")
+    outcome: Literal["done", "refused"]
+
+
+class AuditList(Listing[AuditEntry]):
+    """Who changed what, newest first."""
+
+
+class PublishedCode(BaseModel):
     """One of the published codes."""
 
     id: str = Field(description="the code")
@@ -50,5 +67,5 @@ class ProblemCode(BaseModel):
     title: str
 
 
-class ProblemList(Listing[ProblemCode]):
+class ProblemList(Listing[PublishedCode]):
     """All codes that a problem may have."""

@@ -150,6 +150,11 @@ def request_of(chunks: Iterable[bytes], headers: dict[str, str] | None = None, *
 @pytest.fixture(scope="session")
 def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a speech model with random weights. Tests that change them copy them first."""
+    return write_speech_artifact(tmp_path_factory.mktemp("artifact"))
+
+
+def write_speech_artifact(folder: Path) -> Path:
+    """Write the files of a speech model with random weights into `folder`, and return it."""
     from models.artifact import save_artifact
     from models.config import FeatureConfig, ModelManifest, NetworkConfig, Normalization
     from models.evaluation import evaluation_document
@@ -162,7 +167,6 @@ def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features=FeatureConfig(clip_seconds=0.5, image_size=28),
         normalization=Normalization(mean=(-4.0,) * 40, std=(3.0,) * 40),
     )
-    folder = tmp_path_factory.mktemp("artifact")
     save_artifact(folder, build_network(config, seed=2), manifest=ModelManifest(network=config), evaluation=evaluation_document({}))
     return folder
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
 from models.errors import ConfigError, InputError
 from worker.errors import ConflictError
+from worker.keys import Caller
 from worker.settings import Settings
 
 
@@ -15,7 +16,7 @@ class _Route:
 
 
 def request_by(caller: str = "open") -> Request:
-    return Request({"type": "http", "route": _Route(), "caller": caller, "headers": []})
+    return Request({"type": "http", "route": _Route(), "caller": Caller.of(caller, "write"), "headers": []})
 
 
 def test_numbers_that_json_lacks_become_null() -> None:
@@ -44,7 +45,7 @@ def test_fingerprints_tell_their_parts_apart() -> None:
 
 
 def test_every_route_may_fail_and_ask_for_a_key() -> None:
-    assert set(problems(404, 409)) == {404, 409, 401, 500}
+    assert set(problems(404, 409)) == {404, 409, 401, 403, 429, 500}
 
 
 class Maker:

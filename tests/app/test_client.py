@@ -1,5 +1,6 @@
 """The client against a server that misbehaves on purpose."""
 
+import asyncio
 import http.server
 import json
 import socket
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.async_client import AsyncClient
 from app.client import Client, RefusedError, UnreachableError
 
 Handler = http.server.BaseHTTPRequestHandler
@@ -21,10 +23,10 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, script: list[Answers]) -> None:
+    def __init__(self, script: list[Answers], port: int = 0) -> None:
         self.script = script
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        super().__init__(("127.0.0.1", 0), _Scripted)
+        super().__init__(("127.0.0.1", port), _Scripted)
 
     @property
     def url(self) -> str:
@@ -45,17 +47,23 @@ class _Scripted(Handler):
         pass
 
 
-def answer(body: object, status: int = 200, kind: str = "application/json") -> Answers:
+def answer(body: object, status: int = 200, kind: str = "application/json", **headers: str) -> Answers:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def send(handler: Handler) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(content)
 
     return send
+
+
+def later(seconds: str, status: int = 503) -> Answers:
+    return answer({"title": "Overloaded", "status": status}, status, "application/problem+json", Retry_After=seconds)
 
 
 def hang_up(handler: Handler) -> None:
@@ -262,3 +270,118 @@ def test_a_sound_is_sent_as_a_form(client: Client, server: Server, script: list[
     assert headers["content-type"].startswith("multipart/form-data")
     assert b'name="file"' in body
     assert b"RIFF" in body
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_service_is_asked_again_when_it_said_so(client: Client, server: Server, script: list[Answers], status: int) -> None:
+    script += [later("0", status), later("0", status), answer({"id": "job_1"}, 202)]
+    assert client.post("/jobs", {"dataset": "ds_1"}) == {"id": "job_1"}
+    assert len({headers["idempotency-key"] for _, _, headers, _ in server.asked}) == 1
+
+
+@pytest.mark.parametrize("refusal", [later("31"), later("0", 507), answer({"title": "x"}, 503), later("Fri, 31 Dec 1999 23:59:59 GMT")])
+def test_what_would_take_too_long_is_raised(client: Client, server: Server, script: list[Answers], refusal: Answers) -> None:
+    script.append(refusal)
+    with pytest.raises(RefusedError):
+        client.get("/jobs")
+    assert len(server.asked) == 1
+
+
+def test_waiting_for_a_busy_service_is_bounded(server: Server, script: list[Answers]) -> None:
+    script += [later("1")] * 3
+    with Client(server.url, busy_seconds=1.5) as client, pytest.raises(RefusedError) as caught:
+        client.get("/jobs")
+    assert (caught.value.retry_after, len(server.asked)) == (1.0, 2)
+
+
+def test_a_service_that_starts_is_waited_for(script: list[Answers]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    script.append(answer({"id": "job_1"}))
+    started: list[Server] = []
+
+    def start() -> None:
+        started.append(Server(script, port))
+        started[0].serve_forever(poll_interval=0.01)
+
+    timer = threading.Timer(0.6, start)
+    timer.start()
+    try:
+        with Client(f"http://127.0.0.1:{port}", connect_seconds=10) as client:
+            assert client.get("/jobs/job_1") == {"id": "job_1"}
+    finally:
+        started[0].shutdown()
+        started[0].server_close()
+        timer.join()
+
+
+def test_an_upload_that_broke_is_sent_again_and_counted_once(client: Client, server: Server, script: list[Answers], tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(b"PK\x03\x04" + b"x" * 600_000)
+    script += [hang_up, later("0"), answer({"id": "ds_1"}, 202)]
+    sizes: list[int] = []
+    assert client.upload_dataset(archive, on_bytes=sizes.append, name="a") == {"id": "ds_1"}
+    assert sum(sizes) == 600_004
+    assert min(sizes) < 0
+    assert len({headers["idempotency-key"] for _, _, headers, _ in server.asked}) == 1
+    assert server.asked[-1][3] == archive.read_bytes()
+
+
+def test_waiting_for_a_job(client: Client, script: list[Answers]) -> None:
+    script += [answer({"status": "running"}), hang_up, answer({"status": "failed"})]
+    seen: list[str] = []
+    assert client.wait("job_1", on_change=lambda job: seen.append(job["status"]))["status"] == "failed"
+    assert seen == ["running", "failed"]
+    script.append(answer({"status": "running"}))
+    with pytest.raises(TimeoutError, match="still running"):
+        client.wait("job_1", seconds=-1)
+
+
+def test_the_same_to_be_awaited(server: Server, script: list[Answers], tmp_path: Path) -> None:
+    """Each thing that the clients do by themselves, once."""
+    archive, sound = tmp_path / "a.zip", tmp_path / "a.wav"
+    archive.write_bytes(b"PK\x03\x04" + b"x" * 600_000)
+    sound.write_bytes(b"RIFF")
+    script += [
+        hang_up, later("0"), answer({"id": "job_1"}, 202),
+        hang_up, answer({"id": "ds_1"}, 202),
+        answer({"status": "processing"}), answer({"status": "ready"}),
+        page(range(100), more=True), page(range(100, 120), more=False),
+        answer({"label": "yes"}),
+        events(event(1), event(2), promised=100), events(event(3, "succeeded")),
+        answer({"status": "running"}), answer({"status": "succeeded"}),
+        answer(b"x" * 500_000, kind="application/x-tar"),
+        answer({"title": "No such job"}, 404),
+    ]  # fmt: skip
+
+    async def run() -> None:
+        sizes: list[int] = []
+        async with AsyncClient(server.url, "the-key") as client:
+            assert (await client.create_job({"dataset": "ds_1"}))["id"] == "job_1"
+            assert (await client.upload_dataset(archive, on_bytes=sizes.append, name="a"))["id"] == "ds_1"
+            assert (await client.wait_dataset("ds_1"))["status"] == "ready"
+            assert len([row async for row in client.pages("/jobs")]) == 120
+            assert (await client.predict(sound))["label"] == "yes"
+            assert [found["id"] async for found in client.events("job_1")] == ["evt_1", "evt_2", "evt_3"]
+            assert (await client.wait("job_1"))["status"] == "succeeded"
+            assert await client.download("/models/m/artifact", tmp_path / "m.tar") == 500_000
+            with pytest.raises(RefusedError):
+                await client.job("job_9")
+        assert sum(sizes) == 600_004
+
+    asyncio.run(run())
+    assert script == []
+    assert len({headers["idempotency-key"] for _, path, headers, _ in server.asked if path == "/jobs"}) == 1
+    assert server.asked[4][3] == archive.read_bytes()
+
+
+def test_nobody_there_to_be_awaited() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    async def run() -> None:
+        async with AsyncClient(f"http://127.0.0.1:{port}") as client:
+            await client.job("job_1")
+
+    with pytest.raises(UnreachableError):
+        asyncio.run(run())

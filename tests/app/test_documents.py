@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app.gate import OPEN_PATHS
+from app.admission import OPEN_PATHS
 from app.main import create_api
 from app.problems import TITLES
 from worker.settings import Settings

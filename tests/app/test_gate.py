@@ -12,7 +12,9 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.gate import OPEN_PATHS, Gate, check_exposure, keys_required
+from app.admission import OPEN_PATHS, Admission
+from app.exposure import check_exposure
+from app.gate import Gate
 from app.metrics import Metrics
 from models.errors import ConfigError
 from tests.app.conftest import check_problem, check_problem_parts, exchange, read_answer, serving
@@ -68,7 +70,7 @@ def test_what_lets_strangers_in_is_refused_at_the_start(settings: Settings, para
 def test_a_blank_key_is_no_key(blank: str) -> None:
     with pytest.raises(ConfigError):
         check_exposure(Settings(host="0.0.0.0", api_key=blank))
-    assert not keys_required(Settings(api_key=blank))
+    assert not Admission(Settings(api_key=blank), None).closed
 
 
 def test_a_key_from_a_file_has_no_line_break() -> None:
@@ -86,7 +88,7 @@ def test_a_key_from_a_file_has_no_line_break() -> None:
     ],
 )
 def test_when_a_key_is_asked_for(settings: Settings, required: bool) -> None:
-    assert keys_required(settings) is required
+    assert Admission(settings, None).closed is required
     assert client_of(settings).get("/jobs").status_code == (401 if required else 200)
 
 

@@ -21,5 +21,7 @@ def test_every_limit_of_the_modules_is_shown() -> None:
         assert {name for name, value in own.items() if value not in values} <= hidden, module.__name__
 
 
-def test_limits_are_plain_numbers() -> None:
-    assert all(isinstance(value, int | float) for value in limits_in_force(Settings()).values())
+def test_limits_are_plain_numbers_and_null_where_there_is_none() -> None:
+    shown = limits_in_force(Settings())
+    assert {name for name, value in shown.items() if not isinstance(value, int | float)} == {"owner_predictions_a_second"}
+    assert limits_in_force(Settings(owner_predictions_a_second=5))["owner_predictions_a_second"] == 5

@@ -23,7 +23,7 @@ def refuse_reports(sentence: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", ""])
 def test_an_address_that_strangers_reach_needs_a_key(tmp_path: Path, host: str) -> None:
-    with pytest.raises(ConfigError, match="no key is set"):
+    with pytest.raises(ConfigError, match="there is no key"):
         serve(Settings(host=host, data_dir=tmp_path / "data"), workers=1, report=refuse_reports)
     assert not (tmp_path / "data").exists()
 

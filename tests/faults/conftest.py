@@ -9,7 +9,8 @@ import pytest
 
 import worker.work
 from tests.faults import fake_worker
-from tests.rig import FAST, check_invariants, process
+from tests.faults.invariants import check_data
+from tests.rig import FAST, process
 from worker.embedded import Broker
 from worker.keeper import Keeper
 from worker.queue import _celery
@@ -22,8 +23,9 @@ StartWorker = Callable[..., subprocess.Popen[bytes]]
 def quick(settings: Settings, change_setting: Callable[..., Settings]) -> Iterator[Settings]:
     """Short times; what must hold after every fault is checked at the end."""
     _celery.cache_clear()
-    yield change_setting(**FAST)
-    check_invariants()
+    changed = change_setting(**FAST)
+    yield changed
+    check_data(changed.data_dir)
     _celery().close()
     _celery.cache_clear()
 

@@ -7,6 +7,7 @@ import pytest
 
 from app.client import Client, Json
 from tests.conftest import picture_archive, sound_archive
+from tests.faults.invariants import check_data
 from tests.service import Service, run_job, small, upload
 
 
@@ -17,6 +18,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
     finally:
         assert running.stop() == 0
+        check_data(running.data_dir)
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,10 @@ import pytest
 
 from app.client import Client, Json
 from tests.conftest import sound_archive
-from tests.service import Service, finished, kill, small, upload, wait_until
+from tests.faults.invariants import check_data
+from tests.service import PARTS, Service, finished, kill, small, upload, wait_until
 
 LONG = {"epochs": 40, "early_stopping_patience": None}
-PARTS = {
-    "trainer": ("worker.trainer",),
-    "worker": ("worker.celery_app", "--name train"),
-    "api": ("app.server",),
-    "broker": ("valkey-server",),
-}
 
 
 @pytest.fixture
@@ -26,6 +21,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield running
     finally:
         running.stop()
+    check_data(running.data_dir, settled=True)
 
 
 def start_job(client: Client, folder: Path) -> str:

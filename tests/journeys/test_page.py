@@ -1,23 +1,22 @@
 """The people's page in a real browser, against a real service: from an archive to the right word, with nothing but clicks."""
 
+import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from app.client import Client, Json
 from tests.app.conftest import serving
+from tests.browser import NARROW, PATIENCE, WIDE, Scheme, Watch, chromium
 from tests.conftest import RATE, sound_archive, tone, wav_bytes
 from tests.service import Service
 from worker.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("service")
-WIDE, NARROW = (1280, 900), (390, 844)
-PATIENCE = 40_000  # milliseconds: cores are shared with other tests
 NASTY = ("<img src=x onerror=document.title='hit'>", "שלום 1", "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichenfabrik")
 KEY = "syn_page_0123456789abcdef"
 
@@ -35,46 +34,8 @@ def sounds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(sounds_folder: Path) -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "no Chromium; scripts/test_services.sh installs one"
-    microphone = f"--use-file-for-fake-audio-capture={sounds_folder / 'microphone.wav'}"
-    fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", microphone]
-    with sync_playwright() as playwright:
-        # Inside containers tests run as root, and Chromium's sandbox does not.
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", *fakes])
+    with chromium(sounds_folder / "microphone.wav") as running:
         yield running
-        running.close()
-
-
-class Watch:
-    """A page of a browser, with all that it complained of and all that it asked for."""
-
-    def __init__(self, browser: Browser, url: str, size: tuple[int, int]) -> None:
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
-        context.set_default_timeout(PATIENCE)
-        self.url = url
-        self.page: Page = context.new_page()
-        self.complaints: list[str] = []
-        self.foreign: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text) if message.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on(
-            "request", lambda request: None if request.url.startswith((f"{url}/", f"blob:{url}/")) else self.foreign.append(request.url)
-        )
-
-    def open(self, view: str) -> None:
-        self.page.goto(f"{self.url}/#/{view}")
-        expect(self.page.locator("h1")).to_be_visible(timeout=PATIENCE)
-
-    def check(self) -> None:
-        """Nothing was complained of, nothing left the origin, and nothing is wider than the window."""
-        assert self.complaints == []
-        assert self.foreign == []
-        wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, f"{self.page.url} is {wide} pixels wider than the window"
-
-    def close(self) -> None:
-        self.page.context.close()
 
 
 @pytest.fixture
@@ -110,6 +71,14 @@ def bring(page: Page, archive: Path) -> None:
     page.get_by_label("Choose an archive").set_input_files(archive)
     expect(page.get_by_role("heading", name="Labels and splits")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_role("row", name=re.compile("^word1")).first).to_contain_text("12")
+    expect(page.locator(".examples canvas")).to_have_count(3, timeout=PATIENCE)
+    page.locator(".examples").get_by_role("button", name="Play word1").click()
+    plays(page)
+
+
+def plays(page: Page) -> None:
+    """A player is there, and the browser can play what it was given."""
+    page.wait_for_function("() => document.querySelector('audio')?.duration > 0", timeout=PATIENCE)
 
 
 def train(page: Page) -> None:
@@ -140,11 +109,24 @@ def test_from_an_archive_to_the_right_word(learned: Watch, sounds_folder: Path) 
     assert cells.count() == 3
     cells.nth(1).click()
     expect(page.locator(".told")).to_contain_text("“word1” was heard as “word1”")
+    clips = page.get_by_role("list", name="Clips of this cell").locator("li")
+    expect(clips).to_have_count(int(cells.nth(1).inner_text()), timeout=PATIENCE)
+    clips.first.get_by_role("button", name="Play").click()
+    plays(page)
     learned.check()
     page.get_by_role("link", name="Try it").last.click()
     page.get_by_label("With", exact=True).select_option("file")
     page.get_by_label("Choose a recording").set_input_files(sounds_folder / "said.wav")
     expect(page.locator(".heard")).to_contain_text("word1", timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="What decided")).to_be_visible()
+    expect(page.locator(".told")).to_contain_text("“word1”", timeout=PATIENCE)
+    expect(page.locator(".spectrogram canvas")).to_have_count(1)
+    learned.check()
+    page.get_by_label("With", exact=True).select_option("item")
+    page.get_by_role("button", name=re.compile("^Ask about ")).first.click()
+    expect(page.get_by_text(re.compile("labelled “word"))).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".heard")).to_contain_text("word", timeout=PATIENCE)
+    expect(page.locator(".told")).to_contain_text("“word", timeout=PATIENCE)
     learned.check()
 
 
@@ -184,14 +166,45 @@ def test_the_microphone_is_heard_and_clips_become_a_dataset(wide: Watch, job: Js
     wide.check()
 
 
-def test_every_view_fits_a_narrow_window(narrow: Watch, job: Json) -> None:
-    things = [f"datasets/{job['dataset']}", f"jobs/{job['id']}", f"models/{job['model']}"]
-    names = ["", "datasets", "record", "jobs", "jobs/new", "models", "try", *things, "nowhere"]
-    for view in names:
+def views_of(job: Json) -> list[str]:
+    """Every view, by its address."""
+    model = job["model"]
+    things = [f"datasets/{job['dataset']}", f"jobs/{job['id']}", f"models/{model}", f"compare/{model}/{model}"]
+    ways = [f"try?way={way}&model={model}" for way in ("clip", "file", "item", "live")]
+    return ["", "datasets", "record", "jobs", "jobs/new", "models", *ways, *things, "nowhere"]
+
+
+def test_every_view_fits_and_can_be_read_by_all(narrow: Watch, job: Json) -> None:
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for view in views_of(job):
         narrow.open(view)
-        expect(narrow.page.get_by_text("Loading …")).to_have_count(0, timeout=PATIENCE)
-        narrow.check()
+        narrow.settle()
+        for size, scheme in itertools.product((WIDE, NARROW), schemes):
+            narrow.show(size, scheme)
+            narrow.check()
+            assert narrow.violations() == [], (view, size, scheme)
     assert "/#/nowhere" in narrow.page.url
+
+
+def test_pictures_are_drawn_and_seen(narrow: Watch) -> None:
+    narrow.open("datasets")
+    page = narrow.page
+    page.get_by_text("Draw pictures by formula instead").click()
+    page.get_by_label("Family").select_option("gratings")
+    page.get_by_label("Labels", exact=True).fill("3")
+    page.get_by_label("Pictures of each").fill("6")
+    page.get_by_label("Name of the pictures").fill("stripes")
+    page.get_by_role("button", name="Draw 18 pictures").click()
+    expect(page.locator("h1")).to_have_text("stripes", timeout=PATIENCE)
+    expect(page.locator(".examples li")).to_have_count(3, timeout=PATIENCE)
+    page.locator(".examples").scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelectorAll('.examples img').length >= 9", timeout=PATIENCE)
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('.examples img')].every((image) => image.complete && image.naturalWidth === 32)"
+    )
+    narrow.settle()
+    narrow.check()
+    assert narrow.violations() == []
 
 
 def test_a_folder_is_packed_in_the_browser(narrow: Watch, tmp_path: Path) -> None:

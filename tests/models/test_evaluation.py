@@ -184,7 +184,7 @@ def test_the_document_is_what_the_service_promises() -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     answer = Evaluation.model_validate({"object": "evaluation", "model": "mdl_1", **document})
     promised = {"accuracy", "macro_f1", "per_label", "confusion_matrix", "confused", "ece", "n", "interval_95", "by_group"}
-    assert set(answer.splits["test"]) == promised
+    assert set(answer.splits["test"]) == promised | {"reliability", "reject_curve"}
     assert document["transfer"].items() >= {"verdict": "unmeasured", "gain": None, "interval_95": None, "controls": []}.items()
     told = {"verdict": "positive", "gain": 0.1, "interval_95": [0.05, 0.15], "controls": []}
     assert evaluation_document({}, told)["transfer"] == told
@@ -228,3 +228,24 @@ def test_many_labels_have_no_matrix_but_their_confusions() -> None:
         {"label": "label 7", "predicted": "label 3", "count": 2},
         {"label": "label 0", "predicted": "label 1", "count": 1},
     ]
+
+
+def test_reliability_and_the_reject_curve_by_hand() -> None:
+    found = evaluate_split(PROBABILITIES, TRUTH, LABELS)
+    # Confidences 0.8 right, 0.6 wrong, 0.9 right, 0.4 right, 0.7 wrong, 1.0 right.
+    rows = [(round(row["confidence"], 3), row["accuracy"], row["n"]) for row in found["reliability"]]
+    assert rows == [(0.4, 1, 1), (0.6, 0, 1), (0.7, 0, 1), (0.8, 1, 1), (0.9, 1, 1), (1.0, 1, 1)]
+    curve = [(row["answered"], row["accuracy"], round(row["threshold"], 3)) for row in found["reject_curve"]]
+    assert curve == [(1 / 6, 1, 1.0), (2 / 6, 1, 0.9), (3 / 6, 1, 0.8), (4 / 6, 3 / 4, 0.7), (5 / 6, 3 / 5, 0.6), (1, 4 / 6, 0.4)]
+
+
+@given(st.integers(0, 1000), st.integers(1, 200), st.integers(2, 9))
+def test_curves_agree_with_the_measures(seed: int, n: int, classes: int) -> None:
+    probabilities, truth = random_split(seed, n, classes)
+    found = evaluate_split(probabilities, truth, [str(label) for label in range(classes)])
+    bins, curve = found["reliability"], found["reject_curve"]
+    assert sum(row["n"] for row in bins) == n
+    assert sum(abs(row["confidence"] - row["accuracy"]) * row["n"] for row in bins) / n == pytest.approx(found["ece"], abs=1e-6)
+    assert len(curve) <= 20
+    assert (curve[-1]["answered"], curve[-1]["accuracy"]) == (1, found["accuracy"])
+    assert [row["threshold"] for row in curve] == sorted((row["threshold"] for row in curve), reverse=True)

@@ -14,6 +14,7 @@ from scipy.io import wavfile
 
 from models.errors import MediaContentError
 from models.riff import EXTENSIBLE, IEEE_FLOAT, PCM, is_riff_wave, read_riff
+from tests.conftest import FUZZ_FACTOR
 
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 SOUND = np.round(np.random.default_rng(0).uniform(-0.9, 0.9, (50, 2)) * 32768) / 32768
@@ -228,7 +229,7 @@ LENGTHS = st.none() | st.integers(0, 100) | st.sampled_from([0xFFFFFFFF, 0x7FFFF
 CHUNKS = st.lists(st.builds(chunk, st.sampled_from([b"fmt ", b"data", b"ds64", b"LIST"]), st.binary(max_size=40), LENGTHS), max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 * FUZZ_FACTOR)
 @given(
     forms=st.tuples(st.sampled_from([b"RIFF", b"RIFX", b"RF64", b"BW64"]), st.tuples(CHUNKS, CHUNKS, st.binary(max_size=30))),
     numbers=st.tuples(
@@ -252,7 +253,7 @@ def test_nothing_but_a_media_error_escapes(
         assert sound.samples().shape == (sound.frames, sound.channels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * FUZZ_FACTOR)
 @given(st.binary(max_size=100), st.integers(0, 12))
 def test_nothing_but_a_media_error_escapes_from_noise(noise: bytes, kept: int) -> None:
     try:

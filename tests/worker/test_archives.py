@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.errors import DatasetError
+from tests.conftest import FUZZ_FACTOR
 from worker.archive_rules import Archive, ArchiveLimits, spread
 from worker.archives import FORMATS, inspect_archive, open_archive, sniff_format
 
@@ -416,7 +417,7 @@ def test_indices_are_spread_evenly() -> None:
     assert spread(10, 5) == [0, 2, 4, 6, 8]
 
 
-FUZZ = hypothesis_settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = hypothesis_settings(max_examples=150 * FUZZ_FACTOR, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

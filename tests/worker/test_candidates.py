@@ -1,5 +1,6 @@
 """What is ranked: by name, by default, and what has heard the clips before."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,17 +8,21 @@ import pytest
 from sqlalchemy import update
 
 from models.catalog import architectures
-from models.config import FeatureConfig, LineageEntry, Modality, ModelManifest, NetworkConfig, Normalization
+from models.config import FeatureConfig, JobSpec, LineageEntry, Modality, ModelManifest, NetworkConfig, Normalization
 from models.errors import ConfigError
 from models.transferability import TransferabilitySpec
 from tests.rig import add_dataset, row
 from worker.aliases import point_alias
+from worker.bases import base_orders
 from worker.candidates import candidate_orders, create_ranking
-from worker.database import Dataset, Model, new_id, write
+from worker.database import Dataset, Model, new_id, read, write
 from worker.errors import ConflictError, GoneError, NotFoundError
+from worker.jobs import create_job
+from worker.owners import View, seen_by
 from worker.registry import add_model, delete_model
-from worker.settings import Settings
+from worker.settings import Settings, get_settings
 from worker.storage import get_storage, new_scratch
+from worker.work import WORK, job_folder
 
 MakeModel = Callable[..., str]
 
@@ -145,3 +150,20 @@ def test_a_model_row_without_files_in_reach_is_the_storage_s_word(settings: Sett
         session.execute(update(Model).where(Model.id == model).values(blob="artifacts/nowhere"))
     _, [skipped] = candidate_orders(spec(add_dataset(), model))
     assert skipped.code == "blob_missing"
+
+
+def test_by_default_an_owner_s_own_models_are_ranked_and_built_on(settings: Settings, make_model: MakeModel) -> None:
+    """Whoever asks: an administrator's job on somebody's recordings is that one's, and uses no other's pictures."""
+    models, datasets = {}, {}
+    for owner in ("", "ann", "bob"):
+        with seen_by(View(owner, sees_all=False)):
+            models[owner], datasets[owner] = make_model("ds_pictures"), add_dataset(blob="datasets/x")
+    (get_settings().scratch_dir / "x").mkdir(parents=True)
+    get_storage().publish_directory(get_settings().scratch_dir / "x", "datasets/x")
+    for owner, dataset in datasets.items():
+        ranking, job = row(str(create_ranking(spec(dataset))["id"])), row(str(create_job(JobSpec(dataset=dataset))["id"]))
+        assert (ranking.owned_by, job.owned_by) == (owner, owner)
+        order = json.loads(WORK[ranking.type].start(ranking, job_folder(ranking.id)).order)
+        assert {found["name"] for found in order["candidates"] if found["kind"] == "model"} == {models[owner]}
+        with read() as session:
+            assert {base.model_id for base in base_orders(session, job)} == {None, models[owner]}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import wave
 import zipfile
@@ -463,6 +464,9 @@ def cruel_decode(data: bytes) -> Decoded:
         raise RuntimeError
     if data == b"memory":
         bytearray(8 * 2**30)
+    if data == b"write":
+        with tempfile.TemporaryFile() as file:
+            file.write(b"much" * 2**20)
     if data == b"hang":
         signal.alarm(1)
         time.sleep(60)
@@ -480,11 +484,11 @@ def test_answers_come_in_order_whatever_the_number_of_processes() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_kills_its_decoder_costs_only_itself(capfd: pytest.CaptureFixture[str]) -> None:
-    data = [b"fine"] * 3 + [b"segfault"] + [b"good"] * 70 + [b"memory", b"segfault", b"hang", b"last"]
+    data = [b"fine"] * 3 + [b"segfault"] + [b"good"] * 70 + [b"memory", b"write", b"segfault", b"hang", b"last"]
     with DecoderPool(cruel_decode, 2) as pool:
         reasons = [decoded.reason for _, decoded in pool.decode(contents(data))]
     capfd.readouterr()
-    assert reasons == [None] * 3 + ["decoder_crashed"] + [None] * 70 + ["decoder_crashed", "decoder_crashed", "decoder_timeout", None]
+    assert reasons == [None] * 3 + ["decoder_crashed"] + [None] * 70 + ["decoder_crashed"] * 3 + ["decoder_timeout", None]
 
 
 def new_children(before: set[psutil.Process]) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from models.artifact import save_artifact
 from models.config import FeatureConfig, ModelManifest, NetworkConfig, Normalization
@@ -16,9 +17,10 @@ from models.network import build_network
 from tests.golden_rig import spoil
 from tests.rig import add_dataset, add_job, change_row, events, row
 from worker.aliases import get_alias
-from worker.database import Job, Model, new_id, read
+from worker.database import Alias, Job, Model, new_id, read
 from worker.errors import ConflictError, NotFoundError
 from worker.lease import claim
+from worker.owners import View, seen_by
 from worker.previews import preview_folder, publish_preview
 from worker.promotion import REFUSAL, refusal, require_passed
 from worker.settings import Settings
@@ -141,3 +143,16 @@ def test_the_refusal_says_what_to_do() -> None:
     assert "'silence' is answered inf off" in raised.value.message
     assert "made with onnxruntime 1.0, now 2.0" in raised.value.message
     assert "go back to the libraries" in str(raised.value.hint)
+
+
+def test_what_a_job_makes_and_names_is_its_owners(settings: Settings, saved: Path) -> None:
+    made = {}
+    for owner in ("ann", "bob"):
+        with seen_by(View(owner, sees_all=False)):
+            job = start("digits")
+        made[owner] = preview(job, saved, spoilt=False), publish(job, saved, spoilt=False)  # by a worker, who sees all
+    with read() as session:
+        owners = {model.id: model.owned_by for model in session.scalars(select(Model))}
+        names = {(alias.owned_by, alias.name): alias.model_id for alias in session.scalars(select(Alias))}
+    assert owners == {model_id: owner for owner, models in made.items() for model_id in models}
+    assert names == {(owner, name): models[1] for owner, models in made.items() for name in ("digits", "default")}

@@ -1,5 +1,7 @@
 """The state machine against a plain model of it: any order of wishes, claims, deaths, sweeps and messages, by hypothesis."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,9 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import delete, select
+from sqlalchemy.exc import OperationalError
 
+from tests.faults.fault_points import Faults, on_commit
 from tests.rig import add_dataset, add_job, change_row, check_invariants, outbox, row, statuses
 from worker import keeper, queue
 from worker.database import Event, Job, Outbox, db_now, read, write
@@ -98,6 +102,26 @@ class Machine(RuleBasedStateMachine):
         expected.go("running")
         assert claimed.token == expected.token
         self.starts.append((job_id, claimed.token))
+
+    @rule(number=NUMBERS)
+    @precondition(lambda _: BROKER.messages)
+    def deliver(self, number: int) -> None:
+        """A message comes, perhaps not for the first time: it stays where it is, so that it can come again."""
+        self._claim(BROKER.messages[-1 - number % len(BROKER.messages)])
+
+    @rule(number=NUMBERS, work=st.sampled_from(["claim", "cancel", "pause", "sweep", "relay"]))
+    def crash(self, number: int, work: str) -> None:
+        """The process dies before its next commit: what it was about to write is not there, and what it has sent is sent again."""
+        job_id = self._job(number)
+        doing: dict[str, Callable[[], object]] = {
+            "claim": lambda: claim(job_id, "elsewhere:0"),
+            "cancel": lambda: cancel_job(job_id),
+            "pause": lambda: pause_job(job_id),
+            "sweep": lambda: sweep(get_settings()),
+            "relay": relay,
+        }
+        with on_commit(Faults(1)), contextlib.suppress(OperationalError, ConflictError, queue.BrokerError):
+            doing[work]()
 
     def _owns(self, job_id: str, token: int) -> bool:
         expected = self.expected[job_id]

@@ -41,7 +41,7 @@ export async function ask(path, options = {}) {
 }
 
 /** Asks the service; returns the body as a Blob. */
-async function askBlob(path) {
+export async function askBlob(path) {
   return (await fetchAnswer(path, { accept: "*/*" })).blob();
 }
 

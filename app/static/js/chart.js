@@ -5,6 +5,7 @@ import { Table } from "./parts.js";
 
 const HEIGHT = 240;
 const DARK = matchMedia("(prefers-color-scheme: dark)");
+const HEADS = { epoch: "Epoch", s: "Seconds" };
 const MOST_ROWS = 200; // of the table: beyond it, the last ones
 
 /** How the lines of a plot look: the job's own first, then its controls. */
@@ -31,10 +32,10 @@ function useLibrary() {
 }
 
 /**
- * Curves over epochs. `series` is a list of {name, style, points: [[epoch, value], …]}; an empty one is not drawn.
- * `share`: values are shares, shown from 0 to 100 %.
+ * Curves over epochs, or over seconds where `unit` says so. `series` is a list of {name, style, points: [[epoch, value], …]}; an empty
+ * one is not drawn. `share`: values are shares, shown from 0 to 100 %.
  */
-export function Chart({ title, series, share = false }) {
+export function Chart({ title, series, share = false, unit = "epoch" }) {
   const frame = useRef(null);
   const plot = useRef(null);
   const [dark, setDark] = useState(DARK.matches);
@@ -50,7 +51,7 @@ export function Chart({ title, series, share = false }) {
   useEffect(() => {
     if (!Plot || !drawn.length) return undefined;
     const place = frame.current;
-    const made = new Plot(optionsOf(drawn, share, place), data, place);
+    const made = new Plot(optionsOf(drawn, share, unit, place), data, place);
     plot.current = made;
     const watcher = new ResizeObserver(() => place.clientWidth && made.setSize({ width: place.clientWidth, height: HEIGHT }));
     watcher.observe(place);
@@ -65,20 +66,20 @@ export function Chart({ title, series, share = false }) {
     <figcaption>${title}</figcaption>
     <div ref=${frame} role="img" aria-label=${spoken(title, drawn, share)}></div>
     ${drawn.length
-      ? html`<${Numbers} title=${title} series=${drawn} data=${data} share=${share} />`
+      ? html`<${Numbers} title=${title} series=${drawn} data=${data} share=${share} unit=${unit} />`
       : html`<p class="note">The first epoch has not ended yet.</p>`}
   </figure>`;
 }
 
-function Numbers({ title, series, data, share }) {
+function Numbers({ title, series, data, share, unit }) {
   const [open, setOpen] = useState(false);
   const [epochs, ...values] = data;
   const first = Math.max(0, epochs.length - MOST_ROWS);
   return html`<details onToggle=${(event) => setOpen(event.currentTarget.open)}>
     <summary>The numbers</summary>
-    ${open && html`<${Table} caption=${title} head=${["Epoch", ...series.map((line) => line.name)]}>
+    ${open && html`<${Table} caption=${title} head=${[HEADS[unit], ...series.map((line) => line.name)]}>
       ${epochs.slice(first).map((epoch, row) => html`<tr key=${epoch}>
-        <th scope="row">${epoch}</th>
+        <th scope="row">${unit === "s" ? epoch.toFixed(1) : epoch}</th>
         ${values.map((column) => html`<td class="number">${shown(column[first + row], share)}</td>`)}
       </tr>`)}
     <//>`}
@@ -94,20 +95,20 @@ function aligned(series) {
   return [epochs, ...columns];
 }
 
-function optionsOf(series, share, frame) {
+function optionsOf(series, share, unit, frame) {
   const style = getComputedStyle(frame);
   const color = (token) => style.getPropertyValue(token).trim();
   const axis = { stroke: color("--ink-soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
   return {
     width: frame.clientWidth || 300,
     height: HEIGHT,
-    scales: { x: { time: false, range: fromOne }, y: { range: share ? [0, 1] : fromZero } },
+    scales: { x: { time: false, range: unit === "s" ? fromZero : fromOne }, y: { range: share ? [0, 1] : fromZero } },
     axes: [
-      { ...axis, label: "epoch", labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+      { ...axis, label: unit, labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
       { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (share ? `${Math.round(tick * 100)} %` : number(tick))) },
     ],
     legend: { markers: { dash: (_, index) => STYLES[series[index - 1]?.style]?.mark ?? "solid" } },
-    series: [{ label: "epoch" }, ...series.map((line) => lineOf(line, color, share))],
+    series: [{ label: unit }, ...series.map((line) => lineOf(line, color, share))],
   };
 }
 

@@ -54,3 +54,8 @@ export function number(value, digits = 3) {
 export function words(name) {
   return name.replaceAll("_", " ");
 }
+
+/** noise_20_db → "noise 20 dB": a way in which a recording can be worse. */
+export function condition(name) {
+  return words(name).replace(/ db$/, " dB");
+}

@@ -3,6 +3,7 @@ import { ask, key, keepKey, onLocked } from "./api.js";
 import { html, render, useEffect, useRef, useState } from "./lib.js";
 import { Section, To, Trouble, View } from "./parts.js";
 import { useRoute } from "./route.js";
+import { CompareView } from "./views/compare.js";
 import { DatasetView } from "./views/dataset.js";
 import { DatasetsView } from "./views/datasets.js";
 import { HomeView } from "./views/home.js";
@@ -21,6 +22,7 @@ const PLACES = [
   ["models", "Models"],
   ["try", "Try it"],
 ];
+const PLACE_OF = { compare: "models" }; // views that stand below another place
 const LISTS = { datasets: DatasetsView, record: RecordView, jobs: JobsView, models: ModelsView, try: TryView };
 const THINGS = { datasets: DatasetView, jobs: JobView, models: ModelView };
 
@@ -28,6 +30,7 @@ function viewOf({ parts, query }) {
   const [place, id, ...rest] = parts;
   if (!place) return html`<${HomeView} />`;
   if (place === "jobs" && id === "new" && !rest.length) return html`<${NewJobView} key=${query.toString()} query=${query} />`;
+  if (place === "compare" && rest.length === 1) return html`<${CompareView} key=${parts.join("/")} ids=${[id, rest[0]]} query=${query} />`;
   const Found = rest.length ? null : id ? THINGS[place] : LISTS[place];
   return Found ? html`<${Found} key=${parts.join("/")} id=${id} query=${query} />` : html`<${Lost} />`;
 }
@@ -84,7 +87,7 @@ function Shell() {
       <nav aria-label="Views">
         <ul>
           ${PLACES.map(([place, name]) => html`<li>
-            <${To} parts=${[place]} aria-current=${place === here ? "page" : undefined}>${name}<//>
+            <${To} parts=${[place]} aria-current=${place === (PLACE_OF[here] ?? here) ? "page" : undefined}>${name}<//>
           </li>`)}
         </ul>
       </nav>

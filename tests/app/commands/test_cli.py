@@ -7,7 +7,7 @@ import click
 import pytest
 import typer
 
-from app.cli import cli
+from app.cli import _Commands, cli
 from tests.app.commands.conftest import Run
 
 ROOT = typer.main.get_command(cli)
@@ -32,12 +32,27 @@ CLIENT_COMMANDS = {
     ("models", "list"): (),
     ("models", "show"): ("mdl_1",),
     ("models", "download"): ("mdl_1",),
+    ("watch",): ("job_1",),
+    ("compare",): ("mdl_1", "mdl_2"),
+    ("report",): ("job_1",),
+    ("export",): ("job_1", "runs", "--to", "tensorboard"),
 }
 
 
 def test_the_commands_are_those_that_people_were_told() -> None:
     groups = {path[0] for path in COMMANDS if path}
     assert {"serve", "api", "worker", "predict", "demo", "datasets", "jobs", "models"} <= groups
+    assert {"watch", "compare", "report", "export", "record", "doctor"} <= groups
+
+
+@pytest.mark.parametrize("name", _Commands.table)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    said = (COMMANDS[(name,)].help or "").strip().partition("\n\n")[0].replace("\n", " ")
+    assert _Commands.table[name].help == said
+
+
+def test_completion_can_be_installed(run: Run) -> None:
+    assert "--install-completion" in run("--help").out
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -73,6 +88,9 @@ def test_a_group_alone_shows_its_commands(run: Run, path: tuple[str, ...]) -> No
         ("datasets", "create", "/nowhere/at/all.zip"),
         ("predict",),
         ("predict", "/nowhere/a.wav"),
+        ("export", "job_1", "runs"),
+        ("compare", "mdl_1"),
+        ("record", "../yes"),
         ("--nonsense",),
     ],
     ids=" ".join,
@@ -106,7 +124,7 @@ def test_every_client_command_is_covered() -> None:
     leaves = {
         path
         for path, command in COMMANDS.items()
-        if path and path[0] in ("datasets", "jobs", "models") and not hasattr(command, "commands")
+        if path and path[0] in ("datasets", "jobs", "models", "watch", "compare", "report", "export") and not hasattr(command, "commands")
     }
     assert leaves == CLIENT_COMMANDS.keys() | {("datasets", "create")}
 
@@ -120,8 +138,8 @@ def test_serving_to_strangers_without_a_key_exits_with_1() -> None:
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "0.0.0.0", "--data-dir", "/nonexistent/x"]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert "no key is set" in outcome.stderr
-    assert "set SYNESTHESIA_API_KEY, or bind to 127.0.0.1" in outcome.stderr
+    assert "there is no key" in outcome.stderr
+    assert "`synesthesia keys create --scope admin` makes a key" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 
 
@@ -135,7 +153,7 @@ def test_a_setting_that_makes_no_sense_exits_with_1(monkeypatch: pytest.MonkeyPa
 
 def test_help_is_quick() -> None:
     """The client's commands must not import what only the service needs."""
-    heavy = ("torch", "fastapi", "celery", "sqlalchemy", "onnxruntime", "uvicorn")
+    heavy = ("torch", "fastapi", "celery", "sqlalchemy", "onnxruntime", "uvicorn", "numpy", "pydantic", "httpx2", "PIL")
     script = f"import app.cli, sys; print([name for name in {heavy} if name in sys.modules])"
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert outcome.stdout.strip() == "[]"

@@ -24,14 +24,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns."""
-    with op.batch_alter_table("datasets") as datasets:
-        datasets.drop_column("generator")
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.drop_index(op.f("ix_jobs_control_of"))
-        jobs.drop_column("control")
-        jobs.drop_column("ran_seconds")
-        jobs.drop_column("control_of")
-        jobs.drop_column("result")
-    with op.batch_alter_table("models") as models:
-        models.drop_column("predictions")
+    """Drop the columns, in place: a table that others refer to can't be copied and dropped."""
+    op.drop_column("datasets", "generator")
+    op.drop_index(op.f("ix_jobs_control_of"), "jobs")
+    for column in ("control", "ran_seconds", "control_of", "result"):
+        op.drop_column("jobs", column)
+    op.drop_column("models", "predictions")

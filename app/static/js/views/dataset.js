@@ -6,6 +6,7 @@ import { Action, Facts, Notice, Progress, Section, Status, Table, To, Trouble, V
 import { useResource } from "../resource.js";
 import { go } from "../route.js";
 import { DatasetUpload } from "../uploader.js";
+import { Examples, Spread } from "./examples.js";
 import { Items } from "./items.js";
 
 const SPLITS = ["train", "validation", "test"];
@@ -21,7 +22,9 @@ export function DatasetView({ id, query }) {
     ${data.error && html`<${Trouble} problem=${{ message: data.error.message, hint: "Mend the archive and upload it again." }} />`}
     ${data.status === "ready" && html`
       <${Overview} data=${data} />
+      <${Examples} key=${`examples ${data.id}`} data=${data} />
       <${Labels} data=${data} />
+      <${Spread} id=${data.id} />
       <${Items} id=${data.id} data=${data} query=${query} />
       <${Extend} data=${data} />`}
   <//>`;

@@ -5,6 +5,7 @@ import { Empty, More, Section, Status, Table, To, Trouble, View, Word } from "..
 import { usePages } from "../resource.js";
 import { go } from "../route.js";
 import { DatasetUpload } from "../uploader.js";
+import { FormulaForm } from "./formula.js";
 
 const HEAD = ["Name", "State", "Kind", "Items", "Labels", "Made"];
 
@@ -15,6 +16,7 @@ export function DatasetsView() {
     <${Section} title="New dataset" note="Sounds teach words; pictures make a source that a speech model can stand on.">
       <${DatasetUpload} onMade=${(dataset) => go(["datasets", dataset.id])} />
       <p>No recordings yet? <${To} parts=${["record"]}>Record them here<//>.</p>
+      <${FormulaForm} />
     <//>
     <${Section} title="All datasets">
       <${Trouble} problem=${error} retry=${reload} />

@@ -1,7 +1,8 @@
 /** The files of a dataset, a page at a time, by what became of them. The filters stand in the address. */
-import { duration, words } from "../format.js";
-import { html } from "../lib.js";
-import { Choice, Empty, Field, More, Section, Status, Table, Trouble, Word } from "../parts.js";
+import { duration, percent, words } from "../format.js";
+import { html, memo, useState } from "../lib.js";
+import { ItemPicture, Listen, Thumb } from "../media.js";
+import { Choice, Empty, Field, More, Section, Status, Table, To, Trouble, Word } from "../parts.js";
 import { usePages } from "../resource.js";
 import { go } from "../route.js";
 
@@ -31,21 +32,38 @@ export function Items({ id, data, query }) {
     <${Trouble} problem=${error} retry=${reload} />
     ${loading && html`<p role="status">Loading …</p>`}
     ${!loading && !rows.length && !error && html`<${Empty}>No file is like that.<//>`}
-    ${rows.length > 0 && html`<${Table} caption="Files of the dataset" head=${["File", "Label", "State", "Why", "Split", "Speaker", size]}>
-      ${rows.map((row) => html`<${Row} key=${row.id} row=${row} />`)}
+    ${rows.length > 0 && html`<${Table} caption="Files of the dataset" head=${["File", "Label", "State", "Why", "Split", "Speaker", size, data.modality === "image" ? "Look" : "Listen"]}>
+      ${rows.map((row) => html`<${Row} key=${row.id} dataset=${id} row=${row} />`)}
     <//>`}
     <${More} more=${more} />
   <//>`;
 }
 
-function Row({ row }) {
+const Row = memo(({ dataset, row }) => {
   return html`<tr>
     <th scope="row"><${Word}>${row.file_name}<//></th>
     <td><${Word} fallback="–">${row.label}<//></td>
     <td><${Status} value=${row.status} /></td>
-    <td>${row.reasons.map(words).join(", ")}${row.duplicate_of && html` of <${Word}>${row.duplicate_of}<//>`}</td>
+    <td>${row.reasons.map(words).join(", ")}${row.duplicate_of && html` of <${Word}>${row.duplicate_of}<//>`}
+      ${row.doubt && html`<${Doubt} doubt=${row.doubt} />`}</td>
     <td>${row.split ?? "–"}</td>
     <td><${Word} fallback="–">${row.group}<//></td>
     <td class="number">${row.width ? `${row.width} × ${row.height}` : duration(row.duration_seconds)}</td>
+    <td>${row.kept ? html`<${Content} dataset=${dataset} row=${row} />` : html`<span class="note">not kept</span>`}</td>
   </tr>`;
+});
+
+function Doubt({ doubt }) {
+  return html`: <${To} parts=${["models", doubt.model]}>a model<//> takes it for “<${Word}>${doubt.predicted}<//>” (${percent(doubt.probability, 0)})`;
+}
+
+function Content({ dataset, row }) {
+  const [seen, setSeen] = useState(false);
+  if (row.width) return html`<${Thumb} dataset=${dataset} item=${row.id} label=${`Picture ${row.file_name}`} />`;
+  return html`<div class="listen">
+    <${Listen} dataset=${dataset} item=${row.id} label=${row.file_name} />
+    ${seen
+      ? html`<${ItemPicture} dataset=${dataset} item=${row.id} label=${row.file_name} />`
+      : html`<button type="button" class="plain" aria-label=${`See ${row.file_name}`} onClick=${() => setSeen(true)}>See</button>`}
+  </div>`;
 }

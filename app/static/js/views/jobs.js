@@ -1,6 +1,6 @@
 /** All jobs, by state. */
 import { duration, percent, when, words } from "../format.js";
-import { html } from "../lib.js";
+import { html, memo } from "../lib.js";
 import { Choice, Empty, Field, More, Section, Status, Table, To, Trouble, View, Word } from "../parts.js";
 import { usePages } from "../resource.js";
 import { go } from "../route.js";
@@ -31,7 +31,7 @@ export function JobsView({ query }) {
   <//>`;
 }
 
-function Row({ row }) {
+const Row = memo(({ row }) => {
   const left = row.progress.eta_seconds;
   return html`<tr>
     <th scope="row"><${To} parts=${["jobs", row.id]}><${Word}>${row.name ?? row.id}<//><//></th>
@@ -41,4 +41,4 @@ function Row({ row }) {
     <td class="number">${percent(row.metrics.test_accuracy ?? row.metrics.validation_accuracy)}</td>
     <td>${when(row.created_at)}</td>
   </tr>`;
-}
+});

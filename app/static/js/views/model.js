@@ -20,8 +20,8 @@ export function ModelView({ id, query }) {
   return html`<${View} kind="Model" title=${model.name ?? model.id} actions=${html`<${Actions} model=${model} />`}>
     <${Trouble} problem=${error ?? evaluation.error} />
     ${refused && html`<${Trouble} problem=${{ message: "No alias moves to this model by itself.", hint: refused }} />`}
-    ${evaluation.data?.transfer && html`<${Verdict} transfer=${evaluation.data.transfer} />`}
-    ${evaluation.data && html`<${Measures} evaluation=${evaluation.data} query=${query} id=${id} />`}
+    ${evaluation.data?.transfer && html`<${Verdict} transfer=${evaluation.data.transfer} job=${model.job} />`}
+    ${evaluation.data && html`<${Measures} evaluation=${evaluation.data} query=${query} model=${model} />`}
     <${Overview} model=${model} />
     <${Lineage} model=${model} />
     <${Layers} model=${model} />
@@ -39,6 +39,7 @@ function Actions({ model }) {
     ${model.modality === "audio"
       ? html`<${To} parts=${["try"]} query=${{ model: model.id }} className="button primary">Try it<//>`
       : html`<${To} parts=${["jobs", "new"]} className="button primary">Teach it to listen<//>`}
+    <${To} parts=${["compare", model.id, model.base_model?.startsWith("mdl_") ? model.base_model : model.id]} className="button">Compare<//>
     <${Action} run=${remove} sure="Delete this model?" className="danger">Delete<//>`;
 }
 

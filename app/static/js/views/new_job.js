@@ -65,13 +65,13 @@ function Form({ datasets, asked, backbones }) {
       <${Learning} ...${parts} />
       <${Names} ...${parts} />
     </div>
-    <aside class="beside">
+    <div class="beside">
       <${Section} title="What it would take">
         <${Quote} spec=${spec} />
         <div class="actions"><button class="primary" disabled=${state.busy} aria-busy=${state.busy}>Start the job</button></div>
         <${Trouble} problem=${state.problem} />
       <//>
-    </aside>
+    </div>
   </form>`;
 }
 

@@ -1,16 +1,18 @@
-/** Ask a model: a file, one clip from the microphone, or live. */
+/** Ask a model: a file, one clip from the microphone, an item of a dataset, or live. */
 import { fetchAnswer } from "../api.js";
 import { html, useRef, useState } from "../lib.js";
 import { Level, Player, recordClip } from "../microphone.js";
-import { Choice, Empty, Field, Progress, Section, To, Trouble, View, Waiting } from "../parts.js";
+import { Choice, Empty, Field, Progress, Section, To, Trouble, View, Waiting, Word } from "../parts.js";
 import { useResource } from "../resource.js";
 import { go } from "../route.js";
 import { wavOf } from "../wav.js";
 import { Heard } from "./answer.js";
+import { Explained } from "./explained.js";
+import { FromItem } from "./from_item.js";
 import { Live } from "./live.js";
 
 const CLIP_SECONDS = 2;
-const WAYS = { clip: "Microphone, one clip", file: "A file", live: "Live" };
+const WAYS = { clip: "Microphone, one clip", file: "A file", item: "An item of a dataset", live: "Live" };
 
 export function TryView({ query }) {
   const models = useResource("/models?modality=audio&limit=100");
@@ -40,33 +42,37 @@ export function TryView({ query }) {
         <${Field} id="way" label="With"><${Choice} id="way" value=${way} options=${Object.entries(WAYS)} onChange=${change("way")} /><//>
       </div>
     <//>
-    ${way === "live" ? html`<${Live} key=${model} model=${model} />` : html`<${Ask} key=${`${model} ${way}`} model=${model} way=${way} />`}
+    ${way === "live" ? html`<${Live} key=${model} model=${model} />` : html`<${Ask} key=${`${model} ${way}`} model=${model} way=${way} query=${query} />`}
   <//>`;
 }
 
-function Ask({ model, way }) {
+const SOURCES = { clip: FromMicrophone, file: FromFile, item: FromItem };
+
+function Ask({ model, way, query }) {
   const [state, setState] = useState({ phase: "idle", answer: null, sound: null, problem: null });
-  const hear = async (sound) => {
-    setState({ phase: "asking", sound, answer: null, problem: null });
+  const hear = async (sound, item = null) => {
+    setState({ phase: "asking", sound, item, answer: null, problem: null });
     try {
       const body = new FormData();
       body.append("file", sound, sound.name ?? "clip.wav");
       const began = performance.now();
       const response = await fetchAnswer(`/predict?model=${encodeURIComponent(model)}`, { method: "POST", body });
       const answer = await response.json();
-      setState({ phase: "idle", sound, answer, milliseconds: performance.now() - began, problem: null });
+      setState({ phase: "idle", sound, item, answer, milliseconds: performance.now() - began, problem: null });
     } catch (problem) {
-      setState({ phase: "idle", sound, answer: null, problem });
+      setState({ phase: "idle", sound, item, answer: null, problem });
     }
   };
   return html`
     <${Section} title=${WAYS[way]}>
-      ${way === "file" ? html`<${FromFile} onSound=${hear} />` : html`<${FromMicrophone} onSound=${hear} />`}
+      <${SOURCES[way]} onSound=${hear} query=${query} model=${model} />
       ${state.sound && html`<${Player} blob=${state.sound} label="What was asked" />`}
+      ${state.item && html`<p>It is <${Word}>${state.item.file_name}<//>, labelled “<${Word}>${state.item.label}<//>”.</p>`}
       ${state.phase === "asking" && html`<p role="status">Asking …</p>`}
       <${Trouble} problem=${state.problem} />
     <//>
-    <div aria-live="polite">${state.answer && html`<${Heard} answer=${state.answer} milliseconds=${state.milliseconds} />`}</div>`;
+    <div aria-live="polite">${state.answer && html`<${Heard} answer=${state.answer} milliseconds=${state.milliseconds} />`}</div>
+    ${state.answer && html`<${Explained} model=${state.answer.model} sound=${state.sound} />`}`;
 }
 
 function FromFile({ onSound }) {

@@ -1,0 +1,73 @@
+"""The table itself: every proof is there, and what does not run does not count."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.report import Recorder, covers, judge, markdown
+from tests.faults.rows import Row
+from tests.faults.table import ROWS
+from tests.rig import ROOT
+
+ROW = Row("name", "fault", "how", "what", ("tests/a.py::test_one", "tests/b.py"))
+A, B = "tests/a.py::test_one[x]", "tests/b.py::test_two"
+
+
+def test_every_proof_is_a_test() -> None:
+    """Read, not collected: that takes as long as importing all there is, and `make faults` fails where a proof does not run."""
+    missing = [proof for row in ROWS for proof in row.proofs if not written(proof)]
+    assert missing == []
+
+
+def written(proof: str) -> bool:
+    path, _, name = proof.partition("[")[0].partition("::")
+    tree = ast.parse((ROOT / path).read_text())
+    tests = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return name in tests if name else bool(tests)
+
+
+@pytest.mark.slow
+def test_every_proof_can_be_collected() -> None:
+    files = sorted({proof.partition("::")[0] for row in ROWS for proof in row.proofs})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", *files]
+    collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120).stdout.splitlines()
+    nodes = [line.partition("@")[0] for line in collected if "::" in line]
+    missing = [proof for row in ROWS for proof in row.proofs if not any(covers(proof, node) for node in nodes)]
+    assert missing == [], collected[-5:]
+
+
+def test_rows_have_names_of_their_own() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert all(row.proofs for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "survived", "words"),
+    [
+        ({A: "passed", B: "passed"}, True, "2 tests passed"),
+        ({A: "passed", B: "failed"}, False, "test_two failed"),
+        ({A: "skipped", B: "passed"}, False, "test_one[x] skipped"),
+        ({A: "passed"}, False, "tests/b.py did not run"),
+        ({}, False, "test_one did not run"),
+    ],
+)
+def test_a_row_survives_only_by_tests_that_passed(outcomes: dict[str, str], survived: bool, words: str) -> None:
+    found = judge(ROW, Recorder(outcomes, dict.fromkeys(outcomes, 0.5)))
+    assert found.survived == survived
+    assert words in found.words
+    assert ("| yes |" in markdown([found])) == survived
+
+
+def test_one_name_is_not_the_beginning_of_another() -> None:
+    assert covers("tests/a.py::test_one", "tests/a.py::test_one[x]")
+    assert not covers("tests/a.py::test_one", "tests/a.py::test_one_more")
+    assert not covers("tests/a.py", "tests/a.pyx::test_one")
+
+
+def test_a_failure_after_the_end_of_a_test_counts() -> None:
+    recorder = Recorder()
+    for when, outcome in (("setup", "passed"), ("call", "passed"), ("teardown", "failed")):
+        recorder.pytest_runtest_logreport(pytest.TestReport(A, ("", 0, ""), {}, outcome, None, when, duration=0.1))  # type: ignore[arg-type] - literals
+    assert recorder.outcomes == {A: "failed"}
