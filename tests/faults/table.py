@@ -218,6 +218,19 @@ _DISKS = (
             "tests/app/test_engines.py::test_a_deleted_model_does_not_answer_in_the_meantime",
         ),
     ),
+    Row(
+        "backup", "a backup while others write, breaks off, or is damaged later", "writers beside it, a full disk, changed bytes",
+        "what was saved comes back, hash by hash; what is lost is named",
+        ("tests/worker/test_backup.py", "tests/journeys/test_backup.py"),
+    ),
+    Row(
+        "upgrade", "schemas go up and down with rows in place; an old worker is started", "a revision from the future",
+        "no row is lost, the schema is left alone", ("tests/worker/test_upgrades.py",),
+    ),
+    Row(
+        "orphans", "blobs that nothing names any more, and those that are just being named", "rows deleted, clocks moved",
+        "collected after the grace, never before", ("tests/worker/test_collector.py",),
+    ),
 )  # fmt: skip
 
 ROWS = (*_MESSAGES, *_PROCESSES, *_DISKS, *CALLERS)

@@ -106,6 +106,10 @@ CALLERS = (
         ),
     ),
     Row(
+        "fuzzed-requests", "what no person would think of", "schemathesis, from the contract", "no 500; answers as documented",
+        ("tests/test_schema.py", "tests/worker/test_layouts_fuzz.py"),
+    ),
+    Row(
         "no-broker-binary", "a machine without Redis and Valkey", "neither is found", "told at once, with what to do",
         ("tests/worker/test_embedded.py::test_no_server_at_all",),
     ),
