@@ -3,8 +3,6 @@
 import io
 import struct
 
-from PIL import Image
-
 from models.dataset import Items
 from models.riff import PCM
 
@@ -22,6 +20,8 @@ def to_wav(samples: Items, sample_rate: int) -> bytes:
 
 def to_png(pixels: Items) -> bytes:
     """Return uint8 pixels of shape (height, width, 3) as a PNG file."""
+    from PIL import Image  # noqa: PLC0415 - a service that hears starts sooner without it
+
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, "PNG")
     return sink.getvalue()
