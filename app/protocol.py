@@ -8,6 +8,7 @@ goes the usual way from its beginning.
 
 import asyncio
 import functools
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -21,6 +22,13 @@ DOOR = "door"  # its name in the state that the application's lifespan gives to 
 _PATH = PATH.encode()
 _PLACE = b"req_" + 24 * b"?"  # as long as a request id, and none
 _PATIENCE = 1.0  # seconds for a body to come; after that the usual way's own limits are to judge it
+
+
+def web_socket(**given: Any) -> asyncio.Protocol:
+    """Return uvicorn's protocol for a web socket. The first stream waits for its import, not the start of the service."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol  # noqa: PLC0415
+
+    return WebSocketsSansIOProtocol(**given)
 
 
 class _Taken(RequestResponseCycle):

@@ -140,11 +140,13 @@ class Queue(Generic[Result]):
     def _measure(self, engine: Engine, seconds: float, batch: Sequence[Waiting[Result]]) -> None:
         with self._condition:
             self._busy -= 1
-            before = self._pace.get(engine)
-            # A process that was stopped for a while measures that, too: one batch must not make it refuse everything for a time.
-            now = min(seconds / len(batch), math.inf if before is None else _MOST_SLOWER * before)
+            before = self._pace.get(engine, _FIRST_GUESS_SECONDS)
+            # A process that was stopped for a while measures that, too, and the first sound finds everything cold: one batch must not
+            # make it refuse everything for a time. That an engine is quicker than was guessed is believed at once.
+            now = min(seconds / len(batch), _MOST_SLOWER * before)
+            quicker = engine not in self._pace and now < before
             self.pace += _SMOOTHING * (now - self.pace)
-            self._pace[engine] = now if before is None else before + _SMOOTHING * (now - before)
+            self._pace[engine] = now if quicker else before + _SMOOTHING * (now - before)
             self.owed -= sum(asked.cost for asked in batch)
 
 

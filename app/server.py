@@ -7,12 +7,13 @@ import argparse
 import gc
 import socket
 import sys
+from typing import Any, cast
 
 import uvicorn
 
 from app.exposure import check_exposure
 from app.listening import MAX_MESSAGE_BYTES
-from app.protocol import Protocol
+from app.protocol import Protocol, web_socket
 from worker.logs import configure_logging
 from worker.settings import Settings, get_settings
 
@@ -40,6 +41,7 @@ def run_api(settings: Settings, *, descriptor: int | None = None) -> None:
         server_header=False,
         lifespan="on",
         http=Protocol,
+        ws=cast("Any", f"{web_socket.__module__}:{web_socket.__name__}"),  # any class that the server can import, by its name
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # sound does not shrink, and each connection would hold memory for it
         timeout_graceful_shutdown=_DRAIN_SECONDS,

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from app.commands.options import DataDir
-from app.commands.output import err, plain
 from app.environment import export_options
 
 _Host = Annotated[str | None, typer.Option(envvar="SYNESTHESIA_HOST", help="Address to listen on.", show_default="127.0.0.1")]
@@ -20,7 +19,8 @@ def serve(
 ) -> None:
     """Run the whole service here: API, workers and, unless REDIS_URL is set, a broker. Ctrl-C ends all of it."""
     export_options(host=host, port=port, data_dir=data_dir, api_processes=workers)
-    from app.serve import serve as run  # noqa: PLC0415 - the client's commands start faster without the service's imports
+    from app.commands.output import err, plain  # noqa: PLC0415 - each command imports what it needs: `api` is to answer soon
+    from app.serve import serve as run  # noqa: PLC0415
     from worker.settings import get_settings  # noqa: PLC0415
 
     raise typer.Exit(run(get_settings(), workers=workers, report=lambda sentence: err.print(plain(sentence), soft_wrap=True)))

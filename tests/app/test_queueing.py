@@ -198,3 +198,18 @@ def test_closing_drops_what_waits_and_ends_the_threads(crew: Crew) -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_a_first_sound_that_finds_everything_cold_makes_no_queue_look_endless(crew: Crew) -> None:
+    crew.seconds = 0.5
+
+    async def script(queue: Queue[str]) -> float:
+        crew.go.set()
+        engine = Model()
+        await ask(queue, engine, "cold")[0]
+        await asyncio.to_thread(wait_until, lambda: queue.owed == 0.0)
+        crew.go.clear()
+        ask(queue, engine, *map(str, range(64)))
+        return queue.wait_seconds
+
+    assert run(crew, script, threads=2) < 1.0
