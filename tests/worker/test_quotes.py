@@ -129,7 +129,8 @@ def test_a_child_that_dies_is_a_service_that_fails_for_now(dataset: str, child: 
 def test_a_slow_child_is_ended_with_all_that_it_started(
     dataset: str, child: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    child(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()) + ' ' + str(os.fork()))\ntime.sleep(60)")
+    path = str(tmp_path / "pid")
+    child(f"pid = os.fork()\nif pid:\n    with open({path!r}, 'w') as file: file.write(f'{{os.getpid()}} {{pid}}')\ntime.sleep(60)")
     monkeypatch.setattr(quotes, "QUOTE_SECONDS", 2.0)
     with pytest.raises(CapacityError) as raised:
         quote_job(spec(dataset))
