@@ -71,15 +71,14 @@ class Predictors:
 
         def take(size: int) -> None:
             nonlocal held
-            held += size
-            self._waiting_bytes += size
-            if self._waiting_bytes > MAX_WAITING_BYTES:
+            if not self.hold(size):
                 raise OverloadedError("too many sounds are waiting", retry_after=1)
+            held += size
 
         try:
             yield take
         finally:
-            self._waiting_bytes -= held
+            self.free(held)
 
     @contextlib.asynccontextmanager
     async def collect(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -1,7 +1,10 @@
 """What all tests share: a fresh data directory with its database, caches cleared, and small sounds and pictures."""
 
+import contextlib
 import io
 import os
+import socketserver
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +64,19 @@ def change_setting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Calla
         return get_settings()
 
     return change
+
+
+@contextlib.contextmanager
+def answering(server: socketserver.BaseServer) -> Iterator[None]:
+    """Let a server of the standard library answer until the block ends, which ends it."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def tone(hertz: float, seconds: float = 0.5, *, rate: int = RATE, level: float = 0.5, seed: int | None = None) -> NDArray[np.float32]:

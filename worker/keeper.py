@@ -78,6 +78,7 @@ class Keeper:
                 if self._leading:
                     collector.sweep()
                     forget_old(self._settings)
+                    webhooks.clear()
             except (SynesthesiaError, DBAPIError) as error:
                 _log.warning("nothing_collected", error=str(error)[:200])
             except Exception:  # noqa: BLE001 - the border of a task: recorded
@@ -133,7 +134,6 @@ def sweep(settings: Settings) -> None:
             settle(session, job.id)
     _clear_folders(settings)
     KeptEmbeddings(settings.embeddings_dir).sweep()
-    webhooks.clear()
     _send_again(settings)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 
 from models.config import JobSpec, WebhookConfig
 from models.errors import ConfigError
+from tests.conftest import answering
 from tests.rig import add_dataset, change_row
 from worker import posting, webhooks
 from worker.database import Webhook, db_now, read, write
@@ -57,12 +58,8 @@ class _Receiving(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(server):
+        yield server
 
 
 @pytest.fixture

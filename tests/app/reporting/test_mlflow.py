@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from app.reporting.event_files import Scalar
 from app.reporting.mlflow import MlflowError, log_run
+from tests.conftest import answering
 
 JOB = {
     "id": "job_1", "name": "digits", "status": "succeeded", "type": "finetune", "dataset": "ds_1", "base_model": "bundled", "seed": 0,
@@ -62,12 +62,8 @@ class _Tracking(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def tracking() -> Iterator[Tracking]:
     server = Tracking()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(server):
+        yield server
 
 
 def test_a_run_has_settings_metrics_and_an_end(tracking: Tracking) -> None:
