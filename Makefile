@@ -36,7 +36,7 @@ test-all: $(STAMP) lint ## Every test, the slow ones too
 	@bash scripts/test.sh $(RUN) "" $(PYTEST_ARGS)
 
 .PHONY: faults
-faults: $(STAMP) ## Run every row of the fault table and write docs/faults.md
+faults: $(STAMP) ## Run every row of the fault table and write docs/faults.md and the README's table
 	@bash scripts/test_services.sh
 	@OMP_NUM_THREADS=1 FUZZ_FACTOR=10 $(RUN)/python -m tests.faults.report $(ROWS)
 

@@ -9,30 +9,31 @@ from models.config import OptimizerName, TransferConfig
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+README, TRANSFER, CURL = ((ROOT / page).read_text() for page in ("README.md", "docs/transfer.md", "docs/guides/curl.md"))
 
 
 def test_documents_link_to_what_exists() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} → {target}"
 
 
-def test_the_readme_names_every_choice() -> None:
-    rows = re.findall(r"^\| `([^`]+)`", README, re.MULTILINE)
+def test_the_page_on_transfer_names_every_choice() -> None:
+    rows = re.findall(r"^\| `([^`]+)`", TRANSFER, re.MULTILINE)
     modes, freezes = (get_args(TransferConfig.model_fields[field].annotation) for field in ("mode", "freeze"))
     assert set(get_args(OptimizerName)) <= set(rows)
     assert set(architectures()) <= set(rows)
     assert {f"mode: {mode}" for mode in modes} | {f"freeze: {freeze}" for freeze in freezes} <= set(rows)
 
 
-def test_the_readme_calls_only_what_the_service_has() -> None:
+def test_curl_calls_only_what_the_service_has() -> None:
     from app.main import create_api
 
     paths = create_api(Settings()).openapi()["paths"]
     patterns = [re.compile(re.sub(r"\{\w+\}", r"[^/?\"\\s]+", path) + r'(?=[?"\s]|$)') for path in paths]
-    called = re.findall(r'(?:\$URL|wait_for )"?(/[^"\s]*)', README)
-    assert len(called) >= 8
+    called = re.findall(r'(?:\$URL|wait_for )"?(/[^"\s]*)', CURL)
+    called += re.findall(r"http://127\.0\.0\.1:8000(/[^'\s]+)", README)
+    assert len(called) >= 11
     for address in called:
         assert any(pattern.match(address) for pattern in patterns), address
 

@@ -1,7 +1,5 @@
 """Brings the database to the newest schema. Safe to call from every process at once, and again and again."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +10,12 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from worker.database import get_engine
 from worker.processes import HostLock
 from worker.settings import get_settings
+from worker.turns import MIGRATION, take_turn
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
-_LOCK_NUMBER = 0x53594E45  # "SYNE": of Postgres' advisory lock, held while one process migrates
 _WAIT_SECONDS = 120.0
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +35,8 @@ def upgrade() -> None:
         return
     from alembic import command  # noqa: PLC0415 - a fifth of a second that a start with nothing to migrate can do without
 
-    with HostLock(settings.lock_dir, "migrate").held(_WAIT_SECONDS), get_engine().connect() as connection, _locked(connection):
+    with HostLock(settings.lock_dir, "migrate").held(_WAIT_SECONDS), get_engine().connect() as connection:
+        take_turn(connection, MIGRATION)  # of all hosts, where there can be several
         command.upgrade(alembic_config(connection), "head")
         connection.commit()
 
@@ -65,11 +64,3 @@ def alembic_config(connection: Connection) -> "Config":
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
-
-
-@contextlib.contextmanager
-def _locked(connection: Connection) -> Iterator[None]:
-    """Keep other hosts out, where there can be some: on Postgres. The lock ends with the transaction, however that ends."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
-    yield

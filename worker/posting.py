@@ -2,6 +2,7 @@
 
 The name is looked up once, every address that it has is judged, and the connection goes to one of those: a name that answers
 differently the second time (DNS rebinding) is never asked a second time. Redirects are not followed. The answer's body is not read.
+Certificates are checked against those that the machine trusts, or those in the file that SSL_CERT_FILE names, as OpenSSL reads it.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 LIMIT_SECONDS = 10.0
@@ -35,10 +36,10 @@ def post_once(url: str, body: bytes, headers: Mapping[str, str], *, private: boo
     """
     parts = _checked(url)
     port = parts.port or _PORTS[parts.scheme]
-    address = _address_of(str(parts.hostname), port, private=private)
+    addresses = _addresses_of(str(parts.hostname), port, private=private)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        with _connected(parts, address, port, limit) as connection:
+        with _connected(parts, addresses, port, limit) as connection:
             connection.request("POST", path, body=body, headers={"Host": _host_of(parts), "Connection": "close", **headers})
             return connection.getresponse().status
     except (OSError, http.client.error) as error:
@@ -73,8 +74,8 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
-def _address_of(host: str, port: int, *, private: bool) -> str:
-    """Return one address of a host, the first that the system prefers, once all of them have been judged."""
+def _addresses_of(host: str, port: int, *, private: bool) -> list[str]:
+    """Return the addresses of a host, those first that the system prefers, once all of them have been judged."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -83,13 +84,13 @@ def _address_of(host: str, port: int, *, private: bool) -> str:
     inner = [address for address in addresses if not is_public(ipaddress.ip_address(address))]
     if inner and not private:
         raise PostError(f"{host} is at {inner[0]}, which is not public; SYNESTHESIA_WEBHOOK_PRIVATE=true allows it", final=True)
-    return addresses[0]
+    return list(dict.fromkeys(addresses))
 
 
 @contextlib.contextmanager
-def _connected(parts: SplitResult, address: str, port: int, limit: float) -> Iterator[http.client.HTTPConnection]:
-    """Give a connection to `address`, cut off after `limit` seconds however busy it looks: a byte a second is no answer."""
-    channel = socket.create_connection((address, port), timeout=limit)
+def _connected(parts: SplitResult, addresses: Sequence[str], port: int, limit: float) -> Iterator[http.client.HTTPConnection]:
+    """Give a connection to one of `addresses`, cut off after `limit` seconds however busy it looks: a byte a second is no answer."""
+    channel = _reached(addresses, port, limit)
     if parts.scheme == "https":
         channel = _wrapped(channel, str(parts.hostname))
     watch = threading.Timer(limit, _cut, [channel])
@@ -98,12 +99,29 @@ def _connected(parts: SplitResult, address: str, port: int, limit: float) -> Ite
     try:
         if isinstance(channel, ssl.SSLSocket):
             channel.do_handshake()
-        connection = http.client.HTTPConnection(address, port, timeout=limit)
+        connection = http.client.HTTPConnection(addresses[0], port, timeout=limit)
         connection.sock = channel
         yield connection
     finally:
         watch.cancel()
         channel.close()
+
+
+def _reached(addresses: Sequence[str], port: int, limit: float) -> socket.socket:
+    """Connect to the first address that takes a connection, within `limit` seconds in all: `localhost` is ::1 too, where few listen.
+
+    Raises OSError, that of the last address.
+    """
+    for address in addresses[:-1]:
+        with contextlib.suppress(OSError):
+            return _opened(address, port, limit / len(addresses), limit)
+    return _opened(addresses[-1], port, limit / len(addresses), limit)
+
+
+def _opened(address: str, port: int, connect_limit: float, limit: float) -> socket.socket:
+    channel = socket.create_connection((address, port), timeout=connect_limit)
+    channel.settimeout(limit)
+    return channel
 
 
 def _wrapped(channel: socket.socket, host: str) -> ssl.SSLSocket:

@@ -29,7 +29,7 @@ def serve(
 def api(host: _Host = None, port: _Port = None, data_dir: DataDir = None) -> None:
     """Run one API process alone, for a deployment: DATABASE_URL, REDIS_URL and BLOB_URL say where the rest is."""
     export_options(host=host, port=port, data_dir=data_dir)
-    from app.server import run_api  # noqa: PLC0415
+    from app.api import run_api  # noqa: PLC0415
     from worker.migrate import upgrade  # noqa: PLC0415
     from worker.settings import get_settings  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from prepare import clip
-from servers import Running
+from servers import Running, pinned
 
 _RECORD = np.dtype([("due", "f8"), ("sent", "f8"), ("done", "f8"), ("status", "i4"), ("bytes", "i4")])
 _DRAIN_SECONDS = 5.0
@@ -27,6 +27,8 @@ class Load:
     seconds: float
     rate: float = 0.0
     drain: float = _DRAIN_SECONDS
+    core: int | None = None
+    """the one that the client may use; None: any"""
 
 
 def run(found: Running, work: Path, load: Load) -> Row:
@@ -88,9 +90,8 @@ def _percentile(latencies: "np.ndarray[Any, Any]", q: float) -> float | None:
 
 
 def _command(port: int, work: Path, request: Path, load: Load) -> list[str]:
-    return [
-        str(part) for part in (work / "load", "127.0.0.1", port, request, load.connections, load.seconds, f"{load.rate:.6f}", load.drain)
-    ]
+    parts = (work / "load", "127.0.0.1", port, request, load.connections, load.seconds, f"{load.rate:.6f}", load.drain)
+    return [*pinned(load.core), *map(str, parts)]
 
 
 def _client(port: int, work: Path, request: Path, load: Load) -> "tuple[np.ndarray[Any, Any], float]":

@@ -10,6 +10,7 @@ from load import Row
 from rows import OURS, ROWS, TUTORIAL, best_peer, median
 
 _FLOOR = "bare ASGI on uvicorn"
+_APART = ", clients on a core of their own"
 _RIFF, _LOG_MEL = "ours (models.riff)", "ours (models.features, numpy)"
 Lines = list[str]
 
@@ -51,8 +52,14 @@ def _goals(rows: Sequence[Row]) -> Lines:
         ("requests/s, share of the computed limit", "≥ 0.5", _divided(median(s1, OURS, "rps"), _limit(rows))),
         *((f"p99 at half of {peer}'s top load, share of its p99", "≤ 0.33", _at_half(rows, peer)) for peer in (torch, inside)),
         ("one client, p50, ms", "≤ 1.5", median(_of(rows, "S4"), OURS, "p50")),
-        ("three times capacity: answers within 2 s, share of capacity", "≥ 0.95", _goodput(rows)),
-        ("health p99 meanwhile, ms", "< 100", _health(rows)),
+        *(
+            found
+            for name, where in (("S5 apart", _APART), ("S5", ""))
+            for found in (
+                (f"three times capacity{where}: answers within 2 s, share of capacity", "≥ 0.95", _goodput(rows, name)),
+                (f"health p99 meanwhile{where}, ms", "< 100", _health(rows, name)),
+            )
+        ),
         ("p99 beside a fine-tune, times p99 alone", "≤ 2", beside),
         ("process start to first prediction, s", "≤ 1.5", median(s8, OURS, "seconds_to_first")),
         ("all memory of the API process, share of FastAPI + torch's", "≤ 0.25", _ratio(s8, OURS, TUTORIAL, "total_pss")),
@@ -101,7 +108,7 @@ def _half(rows: Sequence[Row]) -> Lines:
 def _overload(rows: Sequence[Row]) -> Lines:
     lines = [
         (
-            row["server"],
+            row["server"] + _APART * (row["row"] != "S5"),
             f"{row['seconds']:.0f}",
             *(_number(row[field]) for field in ("capacity", "rate")),
             *(_number(row["within"][limit]) for limit in ("200", "1000", "2000")),
@@ -111,7 +118,7 @@ def _overload(rows: Sequence[Row]) -> Lines:
             _statuses([row["health"]]),
             _number(row["capacity_after"]),
         )
-        for row in _of(rows, "S5")
+        for row in (*_of(rows, "S5"), *_of(rows, "S5 apart"))
     ]
     within = ("answers/s within 200 ms", "1 s", "2 s", "latest answer ms")
     columns = ("server", "seconds", "capacity", "asked a second", *within, "statuses", "health p99 ms", "health statuses", "capacity after")
@@ -204,14 +211,14 @@ def _limit(rows: Sequence[Row]) -> float | None:
     return None if server is None or not client else CORES * 1e6 / (server + statistics.median(client))
 
 
-def _goodput(rows: Sequence[Row]) -> float | None:
-    ours = [row for row in _of(rows, "S5") if row["server"] == OURS]
+def _goodput(rows: Sequence[Row], name: str) -> float | None:
+    ours = [row for row in _of(rows, name) if row["server"] == OURS]
     # Of the larger of both capacities: the one before is measured on a server that has hardly begun.
     return _divided(ours[0]["within"]["2000"], max(ours[0]["capacity"], ours[0]["capacity_after"])) if ours else None
 
 
-def _health(rows: Sequence[Row]) -> float | None:
-    ours = [row for row in _of(rows, "S5") if row["server"] == OURS]
+def _health(rows: Sequence[Row], name: str) -> float | None:
+    ours = [row for row in _of(rows, name) if row["server"] == OURS]
     return ours[0]["health"]["p99"] if ours else None
 
 

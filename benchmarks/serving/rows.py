@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import load
@@ -83,21 +84,33 @@ def overload(plan: Plan) -> list[Row]:
     for server in _named(dict.fromkeys(names)):
         seconds = plan.overload_seconds if server.ours else max(5.0, plan.overload_seconds / 4)
         with servers.running([server], plan.work) as found:
-            rows += [_overloaded(one, plan.work, seconds, plan.seconds) for one in found]
+            rows += [_overloaded("S5", one, plan, seconds) for one in found]
+    rows += [_overloaded_apart(server, plan) for server in SERVERS if server.name == OURS]
     return rows
 
 
-def _overloaded(one: Running, work: Path, seconds: float, capacity_seconds: float) -> Row:
-    with awake(one, work):
+def _overloaded_apart(server: Server, plan: Plan) -> Row:
+    """The same with one core for the server and another one for its clients, so that asking takes nothing from answering."""
+    own, clients, *_ = sorted(os.sched_getaffinity(0))
+    one = servers.start(replace(server, processes=1), plan.work, core=own)
+    try:
+        one.freeze()
+        return _overloaded("S5 apart", one, plan, plan.overload_seconds, core=clients)
+    finally:
+        one.stop()
+
+
+def _overloaded(name: str, one: Running, plan: Plan, seconds: float, *, core: int | None = None) -> Row:
+    closed, probes = Load(CLIENTS, plan.seconds, core=core), Load(64, seconds, _PROBES, core=core)
+    with awake(one, plan.work):
         # Measured anew, by the same clients' way: a capacity of another day would be three times something else.
-        capacity = max(load.run(one, work, Load(CLIENTS, capacity_seconds))["rps"] for _ in range(3))  # the first finds it cold
-        probes = Load(64, seconds, _PROBES)
-        probe = load.probe_meanwhile(one, work, probes)
-        measured = load.run(one, work, Load(_MOST_CLIENTS, seconds, 3 * max(capacity, 1.0)))
+        capacity = max(load.run(one, plan.work, closed)["rps"] for _ in range(3))  # the first finds it cold
+        probe = load.probe_meanwhile(one, plan.work, probes)
+        measured = load.run(one, plan.work, Load(_MOST_CLIENTS, seconds, 3 * max(capacity, 1.0), core=core))
         health = load.collect(probe, probes)
         time.sleep(0.5)
-        after = load.run(one, work, Load(CLIENTS, capacity_seconds))["rps"]
-    return _row("S5", one, 0, measured | {"capacity": capacity, "health": health, "capacity_after": after})
+        after = load.run(one, plan.work, closed)["rps"]
+    return _row(name, one, 0, measured | {"capacity": capacity, "health": health, "capacity_after": after})
 
 
 def framework_cost(plan: Plan) -> list[Row]:

@@ -133,8 +133,11 @@ def _start_frozen(server: Server, work: Path, started: list[Running]) -> None:
     print(f"  {server.name}: answers", file=sys.stderr)
 
 
-def start(server: Server, work: Path, *, data: str = "data", alone: bool = False) -> Running:
-    """Start a server and wait for its first prediction. `alone` is our API process without the rest. Raises TimeoutError."""
+def start(server: Server, work: Path, *, data: str = "data", alone: bool = False, core: int | None = None) -> Running:
+    """Start a server and wait for its first prediction. `alone` is our API process without the rest. Raises TimeoutError.
+
+    `core` is the one that all its processes have to do with; None: any.
+    """
     port = _free_port()
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     log = work / "logs" / f"{server.framework}-{server.variant}.log"
@@ -143,7 +146,13 @@ def start(server: Server, work: Path, *, data: str = "data", alone: bool = False
     began = time.monotonic()
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, env=environment(work, mark), cwd=work, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            [*pinned(core), *command],
+            env=environment(work, mark),
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
         )
     found = Running(server, port, process, mark, log)
     try:
@@ -153,6 +162,11 @@ def start(server: Server, work: Path, *, data: str = "data", alone: bool = False
         raise
     found.started_seconds = time.monotonic() - began
     return found
+
+
+def pinned(core: int | None) -> list[str]:
+    """Return what stands before a command that has to do with one core."""
+    return [] if core is None else ["taskset", "--cpu-list", str(core)]
 
 
 def _wait(found: Running, deadline: float) -> None:

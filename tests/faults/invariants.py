@@ -5,7 +5,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,23 @@ def database(data_dir: Path) -> Iterator[sqlite3.Connection]:
 def check_jobs(data_dir: Path, *, settled: bool = False) -> None:
     """One state a job, at most one terminal event and nothing after it, tokens that only rise. `settled`: all have ended."""
     with database(data_dir) as connection:
-        jobs = connection.execute("SELECT * FROM jobs").fetchall()
-        events: dict[str, list[dict[str, Any]]] = {job["id"]: [] for job in jobs}
-        for job_id, data in connection.execute("SELECT job_id, data FROM events WHERE type = 'status' ORDER BY id"):
-            if job_id in events:  # a job that was made between the two questions
-                events[job_id].append(json.loads(data))
+        jobs = [dict(job) for job in connection.execute("SELECT * FROM jobs")]
+        events = connection.execute("SELECT job_id, data FROM events WHERE type = 'status' ORDER BY id").fetchall()
+    check_rows(jobs, [(job_id, json.loads(data)) for job_id, data in events], settled=settled)
+
+
+def check_rows(jobs: Sequence[Mapping[str, Any]], events: Iterable[tuple[str, dict[str, Any]]], *, settled: bool = False) -> None:
+    """As `check_jobs`, of rows that were read from any database: jobs, and the data of their status events with the job's id, by age."""
+    told: dict[str, list[dict[str, Any]]] = {job["id"]: [] for job in jobs}
+    for job_id, data in events:
+        if job_id in told:  # not of a job that was made between the two questions
+            told[job_id].append(data)
     for job in jobs:
-        _check_job(job, events[job["id"]])
-        assert not settled or job["state"] in TERMINAL, f"{job['id']} is {job['state']}: {events[job['id']]}"
+        _check_job(job, told[job["id"]])
+        assert not settled or job["state"] in TERMINAL, f"{job['id']} is {job['state']}: {told[job['id']]}"
 
 
-def _check_job(job: sqlite3.Row, events: list[dict[str, Any]]) -> None:
+def _check_job(job: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
     state = job["state"]
     assert state in _STATES
     seen = [event["status"] for event in events]

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.report`: run every row of the fault table, print it with what was seen, and write docs/faults.md.
+"""`python -m tests.faults.report`: run the fault table, print what was seen, write docs/faults.md and the README's table of faults.
 
 Exit status 1 where a row did not survive: a test failed, was skipped, or is not there.
 """
@@ -20,12 +20,13 @@ from tests.faults.rows import Row
 from tests.faults.table import ROWS
 
 _ROOT = Path(__file__).parents[2]
-_PAGE = _ROOT / "docs" / "faults.md"
+_PAGE, _README = _ROOT / "docs" / "faults.md", _ROOT / "README.md"
+_BEGIN, _END = "<!-- faults: written by make faults -->\n", "<!-- end of faults -->\n"
 
 
-@dataclass
+@dataclass(eq=False)
 class Recorder:
-    """A plugin of pytest that notes how each test ended."""
+    """A plugin of pytest that notes how each test ended. Compared by identity: pytest keeps plugins in sets."""
 
     outcomes: dict[str, str] = field(default_factory=dict)
     """node id → passed, failed or skipped; a test that failed in its set-up or after its end has failed"""
@@ -89,6 +90,26 @@ def markdown(seen: Sequence[Seen]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_readme(readme: str, seen: Sequence[Seen]) -> str:
+    """Return the README with the table in its place, short and folded. Raises ValueError where it has no such place."""
+    before, begin, rest = readme.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError("README.md has lost its place for the faults")
+    survived = sum(found.survived for found in seen)
+    lines = [
+        f"<details><summary>{survived} of {len(seen)} faults survived, at commit {_commit()}</summary>",
+        "",
+        "| Fault | Expected | Survived |",
+        "|---|---|---|",
+        *(f"| {found.row.fault} | {found.row.expected} | {'yes' if found.survived else '**no**'} |" for found in seen),
+        "",
+        "</details>",
+        "",
+    ]
+    return before + begin + "\n" + "\n".join(lines) + end + after
+
+
 def _commit() -> str:
     """Return the short hash, and whether the tree differs from it."""
     done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=_ROOT, capture_output=True, text=True, check=False)
@@ -118,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen = [judge(row, recorder) for row in rows]
     _show(seen)
     if not asked.rows:
-        _PAGE.write_text(markdown(seen))
+        page, readme = markdown(seen), in_readme(_README.read_text(), seen)  # both before one is written: writing makes the tree differ
+        _PAGE.write_text(page)
+        _README.write_text(readme)
     return 0 if all(found.survived for found in seen) else 1
 
 

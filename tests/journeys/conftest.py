@@ -13,7 +13,7 @@ from tests.service import Service, run_job, small, upload
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("service")).start()
+    running = Service(tmp_path_factory.mktemp("service"), SYNESTHESIA_WEBHOOK_SECRET="what webhooks are signed with").start()
     try:
         yield running
     finally:

@@ -19,7 +19,7 @@ from worker.settings import Settings
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "guides"
 QUICK = ("moving", "limits")
-TRAINING = ("first-model", "own-pictures", "which-layers", "few-clips", "unknown-words")
+TRAINING = ("first-model", "curl", "own-pictures", "which-layers", "few-clips", "unknown-words")
 ELSEWHERE = ("README", "gpu-box", "kubernetes")  # without a command that this machine can run
 
 

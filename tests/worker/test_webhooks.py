@@ -3,11 +3,11 @@
 import base64
 import hashlib
 import hmac
-import http.server
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from models.config import JobSpec, WebhookConfig
 from models.errors import ConfigError
 from tests.conftest import answering
+from tests.receiver import Receiver, certify
 from tests.rig import add_dataset, change_row
 from worker import posting, webhooks
 from worker.database import Webhook, db_now, read, write
@@ -24,35 +25,6 @@ from worker.settings import Settings, get_settings
 from worker.webhooks import GIVE_UP_SECONDS, deliver, list_deliveries, signed_headers
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes here").decode()
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Answers with the next of `answers`, keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.answers: list[int] = []
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        super().__init__(("127.0.0.1", 0), _Receiving)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook?x=1"
-
-
-class _Receiving(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        answer = self.server.answers.pop(0) if self.server.answers else 204
-        self.send_response(answer)
-        if answer == 302:
-            self.send_header("Location", self.server.url)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
@@ -248,9 +220,41 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(receiver:
     assert (asked, reached) == (["rebind.example"], [("93.184.216.34", 80)])
 
 
+def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let every name have these addresses."""
+
+    def resolve(_host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_where_the_first_address_takes_no_connection_the_next_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved(monkeypatch, "127.0.0.9", "127.0.0.1")
+    assert posting.post_once(f"http://two.example:{receiver.server_port}/", b"{}", {}, private=True) == 204
+    resolved(monkeypatch, "127.0.0.9", "127.0.0.8")
+    with pytest.raises(posting.PostError, match="no answer"):
+        posting.post_once(f"http://two.example:{receiver.server_port}/", b"{}", {}, private=True)
+    assert [headers["host"] for headers, _ in receiver.got] == [f"two.example:{receiver.server_port}"]
+
+
+def test_a_certificate_is_checked_against_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = certify(tmp_path, "ours")
+    server = Receiver(certificate)
+    with answering(server):
+        resolved(monkeypatch, "127.0.0.1")
+        with pytest.raises(posting.PostError, match="self-signed certificate") as caught:
+            posting.post_once(server.url, b"{}", {}, private=True)
+        assert not caught.value.final  # it may be mended within the day
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert posting.post_once(server.url, b"{}", {}, private=True) == 204
+        with pytest.raises(posting.PostError, match=r"not valid for 'other\.example'"):
+            posting.post_once(server.url.replace("127.0.0.1", "other.example"), b"{}", {}, private=True)
+    assert len(server.got) == 1
+
+
 def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("93.184.216.34", "10.0.0.8")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    resolved(monkeypatch, "93.184.216.34", "10.0.0.8")
     with pytest.raises(posting.PostError, match=r"10\.0\.0\.8") as caught:
         posting.post_once("http://both.example/x", b"{}", {})
     assert caught.value.final
