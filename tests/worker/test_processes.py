@@ -85,3 +85,10 @@ def test_stepping_back_tells_the_kernel_in_both_ways() -> None:
     nice, _, group = found.partition("\n")
     assert int(nice) == os.nice(0) + NICENESS
     assert not group.strip() or group.split()[-1] == str(NICENESS)
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_sleep_unless_told_otherwise(given: dict[str, str], found: str) -> None:
+    code = "from worker.processes import step_back; step_back(); import os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout.strip() == found
