@@ -41,8 +41,8 @@ faults: $(STAMP) ## Run every row of the fault table and write docs/faults.md an
 	@OMP_NUM_THREADS=1 FUZZ_FACTOR=10 $(RUN)/python -m tests.faults.report $(ROWS)
 
 .PHONY: soak
-soak: $(STAMP) ## MINUTES of load with a random fault every 30 s, chosen by SEED
-	@OMP_NUM_THREADS=1 $(RUN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+soak: $(STAMP) ## MINUTES of load with a random fault every 30 s, chosen by SEED; told in the file REPORT
+	@OMP_NUM_THREADS=1 $(RUN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 .PHONY: lint
 lint: $(STAMP) ## Ruff, mypy (strict), import contracts

@@ -637,6 +637,39 @@ class LineageEntry(TypedDict):
     model: str | None
 
 
+class MeasuredAccuracy(TypedDict):
+    """A share of right answers."""
+
+    accuracy: float
+    interval_95: list[float]
+
+
+class MeasuredTransfer(TypedDict):
+    """Whether a model's transfer paid, and how many items there were to learn from."""
+
+    dataset: str
+    gain: float
+    interval_95: list[float]
+    items_per_label: float
+    model: str
+    n: int
+    name: str | None
+    own: MeasuredAccuracy
+    scratch: MeasuredAccuracy
+    split: str
+    verdict: Literal['positive', 'neutral', 'negative']
+
+
+class MeasuredTransferList(TypedDict):
+    """Transfers, those with the fewest items first; ids are those of the models."""
+
+    data: list[MeasuredTransfer]
+    first_id: str | None
+    has_more: bool
+    last_id: str | None
+    object: Literal['list']
+
+
 class Model(TypedDict):
     """A trained model."""
 

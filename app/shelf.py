@@ -17,7 +17,8 @@ from models.golden import TOLERANCE, GoldenReport, replay_stored
 from models.manifest import GRAPH
 from worker.aliases import Located
 from worker.errors import DependencyError
-from worker.storage import LOST_CODES, get_storage
+from worker.model_files import fetch_located
+from worker.storage import LOST_CODES
 
 log = structlog.get_logger(__name__)
 # Resident memory that one engine adds, by what is known of it at load. Measured with ONNX Runtime 1.32 on five networks of 1.7 to 31 MiB
@@ -138,7 +139,7 @@ class Shelf:
 def load(model: Located) -> Held:
     """Fetch and verify a model's files, replay its golden clips and return its engine. Raises DependencyError where they can't be used."""
     try:
-        folder = get_storage().fetch_directory(model.blob)
+        folder = fetch_located(model)
         engine = Engine.load(folder, threads=1)
         golden = replay_stored(engine, folder)
         graph = (folder / GRAPH).stat().st_size

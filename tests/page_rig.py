@@ -34,13 +34,14 @@ def fill(data_dir: Path) -> dict[str, str]:
 
     upgrade()
     dataset, blob, truth = _dataset(data_dir)
-    ids = {"dataset": dataset, "first": new_id("mdl"), "second": new_id("mdl")}
+    ids = {"dataset": dataset, "extended": new_id("ds"), "first": new_id("mdl"), "second": new_id("mdl")}
     with write() as session:
         _add_dataset(session, dataset, blob)
+        _add_dataset(session, ids["extended"], blob, parent=dataset)
         session.flush()
         _add_jobs(session, ids)
-        for place, name in enumerate(("first", "second")):
-            _add_model(session, ids, name, truth, np.random.default_rng(place))
+        for place, (name, learned) in enumerate((("first", "dataset"), ("second", "extended"))):
+            _add_model(session, ids, name, ids[learned], truth, np.random.default_rng(place))
     return ids
 
 
@@ -77,10 +78,11 @@ def _dataset(data_dir: Path) -> tuple[str, str, NDArray[np.int64]]:
     return dataset, get_storage().publish_directory(folder, f"datasets/{dataset}"), labels
 
 
-def _add_dataset(session: Any, dataset: str, blob: str) -> None:
+def _add_dataset(session: Any, dataset: str, blob: str, parent: str | None = None) -> None:
+    """Add a dataset, or one that extends it and claims twice as many items to learn from."""
     from worker.database import Dataset, now
 
-    of_each = {label: {"train": 172, "validation": 57, "test": 57} for label in LABELS}
+    of_each = {label: {"train": 344 if parent else 172, "validation": 57, "test": 57} for label in LABELS}
     summary = {
         "labels": list(LABELS), "items": ITEMS, "rejected": len(NASTY), "splits": {"train": 6000, "validation": 2000, "test": 2000},
         "groups": SPEAKERS, "per_label": of_each, "duration_seconds": 700.0,
@@ -89,7 +91,7 @@ def _add_dataset(session: Any, dataset: str, blob: str) -> None:
     session.add(
         Dataset(
             id=dataset, name=NASTY[0], modality="audio", status="ready", upload_format="zip", sha256="0" * 64, size_bytes=2**24, blob=blob,
-            summary=summary, created_at=now(session),
+            summary=summary, created_at=now(session), parent=parent,
         )
     )  # fmt: skip
 
@@ -127,7 +129,7 @@ def _add_jobs(session: Any, ids: dict[str, str]) -> None:
     session.add(Event(job_id=job, created_at=moment + 401, level="info", type="status", message="done", data={"status": "succeeded"}))
 
 
-def _add_model(session: Any, ids: dict[str, str], name: str, truth: NDArray[np.int64], random: np.random.Generator) -> None:
+def _add_model(session: Any, ids: dict[str, str], name: str, dataset: str, truth: NDArray[np.int64], random: np.random.Generator) -> None:
     from models.config import FeatureConfig, JobSpec, LineageEntry, ModelManifest, NetworkConfig, Normalization, TransferRecord
     from worker import aliases, registry
     from worker.database import Model
@@ -138,11 +140,11 @@ def _add_model(session: Any, ids: dict[str, str], name: str, truth: NDArray[np.i
         normalization=Normalization(mean=(0.0,) * 40, std=(1.0,) * 40)
     )  # fmt: skip
     manifest = ModelManifest(
-        network=network, training=JobSpec(dataset=ids["dataset"]), metrics={"test_accuracy": 0.85, "training_seconds": 12.5},
+        network=network, training=JobSpec(dataset=dataset), metrics={"test_accuracy": 0.85, "training_seconds": 12.5},
         parameters=123_456,
         layers={"stem": 1000, "layer1": 20_000, "layer2": 100_000},
         transfer=TransferRecord(mode="full", base_model="bundled", shared_layers=("stem", "layer1"), frozen_layers=("stem",)),
-        lineage=(LineageEntry(model=ids[name], dataset=ids["dataset"], dataset_sha256="0" * 64, job=ids["job"],
+        lineage=(LineageEntry(model=ids[name], dataset=dataset, dataset_sha256="0" * 64, job=ids["job"],
                               architecture="resnet_tiny", modality="audio"),),
     )  # fmt: skip
     tested = truth[np.arange(ITEMS) // WORDS % 5 == 4]
@@ -150,7 +152,7 @@ def _add_model(session: Any, ids: dict[str, str], name: str, truth: NDArray[np.i
     model = registry.add_model(
         session, manifest=manifest, evaluation=_evaluation(ids, probabilities, tested, random),
         blob=f"artifacts/{ids[name]}", size_bytes=2**20,
-        model_id=ids[name], name=NASTY[2] if name == "first" else "second", job_id=ids["job"], dataset_id=ids["dataset"],
+        model_id=ids[name], name=NASTY[2] if name == "first" else "second", job_id=ids["job"], dataset_id=dataset,
         predictions={"test": {"truth": tested.tolist(), "predicted": probabilities.argmax(axis=1).tolist(), "groups": [-1] * len(tested)}},
     )  # fmt: skip
     assert isinstance(model, Model)

@@ -21,6 +21,12 @@ from worker.settings import get_settings
 from worker.states import TERMINAL
 
 ROOT = Path(__file__).parent.parent
+NEWER_SCHEMA = (
+    *(f"ALTER TABLE {table} ADD COLUMN invented VARCHAR DEFAULT 'x'" for table in ("jobs", "datasets", "models", "events")),
+    "CREATE TABLE invented (id INTEGER PRIMARY KEY, job_id VARCHAR REFERENCES jobs (id))",
+    "UPDATE alembic_version SET version_num = '9999'",
+)
+"""what the migration of a newer version may do: further columns, a further table"""
 FAST = {
     "lease_seconds": 3.0,
     "heartbeat_seconds": 0.2,

@@ -7,14 +7,14 @@ from models import bundled
 from models.config import AUTO, ModelManifest
 from models.errors import SynesthesiaError
 from worker.database import Job, Model
+from worker.model_files import fetch_model
 from worker.orders import BaseOrder
-from worker.storage import get_storage
 
 _OWN_MODELS = 2  # that race beside the bundled backbone: each costs an eighth to three eighths of the training time
 
 
 def base_orders(session: Session, job: Job) -> tuple[BaseOrder, ...]:
-    """Return the bases of a training job, the most believed in first; their artifacts are fetched. Raises StorageError, NotFoundError."""
+    """Return the bases of a training job, the most believed in first; their artifacts are fetched. Raises what `fetch_model` does."""
     spec = job.resolved or job.spec  # a job that goes on keeps to what it has begun with
     name, mode = spec.get("base_model"), spec["transfer"]["mode"]
     if name is None:
@@ -47,4 +47,4 @@ def _bundled() -> BaseOrder:
 
 def _own(model: Model, name: str) -> BaseOrder:
     manifest = ModelManifest.model_validate(model.manifest, strict=False)
-    return BaseOrder(name=name, model_id=model.id, directory=get_storage().fetch_directory(model.blob), lineage=manifest.lineage)
+    return BaseOrder(name=name, model_id=model.id, directory=fetch_model(model), lineage=manifest.lineage)

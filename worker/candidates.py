@@ -14,11 +14,11 @@ from worker.audit import note
 from worker.database import Dataset, Model, read, write
 from worker.errors import NotFoundError
 from worker.jobs import as_json, enqueue
+from worker.model_files import fetch_model
 from worker.orders import CandidateOrder, SkippedCandidate
 from worker.quotas import check_queue
 from worker.ready import lock_ready_dataset
 from worker.registry import BaseModel, find_base_model
-from worker.storage import get_storage
 
 JOB_TYPE = "transferability"
 _MOST_OWN = 10  # models of each modality among the default candidates, the newest ones
@@ -92,7 +92,7 @@ def _order(dataset_id: str, name: str) -> tuple[tuple[Kind, str], CandidateOrder
         sha256 = bundled.bundled_backbone().sha256 if kind == "bundled" else ""
         return (kind, name), CandidateOrder(name=name, kind=kind, architecture=base.architecture, sha256=sha256)
     order = CandidateOrder(
-        name=name, kind="model", architecture=base.architecture, directory=get_storage().fetch_directory(model.blob),
+        name=name, kind="model", architecture=base.architecture, directory=fetch_model(model),
         sha256=model.sha256, has_seen_dataset=seen,
     )  # fmt: skip
     return ("model", model.id), order

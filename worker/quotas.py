@@ -23,12 +23,15 @@ def check_queue(session: Session) -> None:
     take_turn(session, QUOTAS)
     settings = get_settings()
     # Controls let others go first, so they take nobody's place.
-    waiting = select(func.count()).select_from(Job).where(Job.state == "queued", Job.control_of.is_(None))
-    if not current_view().sees_all and (own := session.scalar(waiting) or 0) >= settings.max_owner_jobs:
+    jobs = select(func.count()).select_from(Job).where(Job.control_of.is_(None))
+    # A paused job keeps its place: else whoever pauses what is queued could queue as much again, and again.
+    held = jobs.where(Job.state.in_(("queued", "paused")))
+    if not current_view().sees_all and (own := session.scalar(held) or 0) >= settings.max_owner_jobs:
         raise QuotaError(
-            f"{own} of your jobs are queued; {settings.max_owner_jobs} may be", code="queue_quota", retry_after=_QUEUE_RETRY_SECONDS
-        )
-    queued = session.scalar(waiting, execution_options=ALL_OWNERS) or 0
+            f"{own} of your jobs are queued or paused; {settings.max_owner_jobs} may be",
+            code="queue_quota", retry_after=_QUEUE_RETRY_SECONDS, hint="resume paused jobs, or cancel them",
+        )  # fmt: skip
+    queued = session.scalar(jobs.where(Job.state == "queued"), execution_options=ALL_OWNERS) or 0
     if queued >= settings.max_queued_jobs:
         raise QueueFullError(f"{queued} jobs are queued; the limit is {settings.max_queued_jobs}", retry_after=_QUEUE_RETRY_SECONDS)
 

@@ -22,6 +22,7 @@ from worker.aliases import aliases_of, is_named, resolve
 from worker.audit import note
 from worker.database import Job, Model, db_now, new_id, now, read, write
 from worker.errors import ConflictError, NotFoundError, QuotaError
+from worker.model_files import fetch_model
 from worker.owners import ALL_OWNERS
 from worker.pages import Page, rfc3339
 from worker.quotas import check_storage
@@ -95,10 +96,10 @@ def get_evaluation(name: str) -> dict[str, Any]:
 
 
 def model_directory(name: str) -> tuple[str, Path]:
-    """Return a model's id and the local folder of its artifact, fetched if need be. Raises NotFoundError, GoneError, ArtifactError."""
+    """Return a model's id and the local folder of its artifact, fetched if need be. Raises NotFoundError, GoneError, DependencyError."""
     with read() as session:
         model = resolve(session, name)
-    return model.id, get_storage().fetch_directory(model.blob)
+    return model.id, fetch_model(model)
 
 
 def resolve_id(name: str) -> str:

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     auth_failures_a_minute: int = Field(10, ge=1, description="wrong keys from one address; what comes beyond is not looked up")
 
     # What one owner may have at once; administrators, and an open service, have no quota.
-    max_owner_jobs: int = Field(100, ge=0, description="queued")
+    max_owner_jobs: int = Field(100, ge=0, description="queued or paused")
     max_owner_datasets: int = Field(1000, ge=0)
     max_owner_bytes: int = Field(100 * GIB, ge=0, description="of datasets, as they came, and models")
     owner_predictions_a_second: float | None = Field(None, gt=0, description="in all API processes of a machine together; none unless set")

@@ -25,6 +25,7 @@ from worker.previews import publish_preview
 from worker.processes import owner_lock, owner_name
 from worker.reports import RELEASED_EXIT
 from worker.settings import Settings, get_settings
+from worker.versions import is_understood
 from worker.work import WORK, Work, job_folder
 
 _TICK_SECONDS = 0.2  # how late a drain, a stall or a lease is noticed at most
@@ -38,6 +39,9 @@ _log = structlog.get_logger(__name__)
 
 def supervise(job_id: str) -> None:
     """Run the job `job_id` if it can be claimed; return when this start of it is over."""
+    if not is_understood(job_id):
+        _log.warning("job_of_another_version", job_id=job_id)  # its message is used up; the keeper sends another one later
+        return
     settings = get_settings()
     owner = owner_name()
     lock = owner_lock(settings.lock_dir, owner)

@@ -42,13 +42,22 @@ class Start:
     order: bytes = b""
 
 
+def _anything(spec: dict[str, Any]) -> object:
+    return spec
+
+
 @dataclass(frozen=True)
 class Work:
-    """One type of job. `succeed` publishes what the child left and closes the job; `lose` undoes what failing leaves elsewhere."""
+    """One type of job.
+
+    `succeed` publishes what the child left and closes the job; `lose` undoes what failing leaves elsewhere. `parse` raises pydantic's
+    ValidationError for a spec that this version does not understand.
+    """
 
     start: Callable[[Job, Path], Start]
     succeed: Callable[[Job, Path, dict[str, Any]], bool]
     lose: Callable[[Session, Job, dict[str, Any]], None]
+    parse: Callable[[dict[str, Any]], object] = _anything
 
 
 def job_folder(job_id: str) -> Path:
@@ -56,6 +65,14 @@ def job_folder(job_id: str) -> Path:
     folder = get_settings().scratch_dir / "jobs" / job_id
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _parse_training(spec: dict[str, Any]) -> JobSpec:
+    return JobSpec.model_validate(spec, strict=False)
+
+
+def _parse_ranking(spec: dict[str, Any]) -> TransferabilitySpec:
+    return TransferabilitySpec.model_validate(spec, strict=False)
 
 
 def _start_training(job: Job, folder: Path) -> Start:
@@ -77,8 +94,8 @@ def training_order(job: Job, folder: Path) -> TrainingOrder:
         job_id=job.id,
         token=job.token,
         parent_pid=os.getpid(),
-        spec=JobSpec.model_validate(job.spec, strict=False),
-        resolved=JobSpec.model_validate(job.resolved, strict=False) if job.resolved else None,
+        spec=_parse_training(job.spec),
+        resolved=_parse_training(job.resolved) if job.resolved else None,
         dataset_directory=get_storage().fetch_directory(dataset.blob),
         dataset_sha256=dataset.sha256,
         bases=bases,
@@ -208,7 +225,7 @@ def _start_ranking(job: Job, _folder: Path) -> Start:
         dataset = session.get_one(Dataset, job.dataset_id)
     if dataset.blob is None:
         raise GoneError(f"dataset {dataset.id} has been deleted", code="dataset_deleted", param="dataset")
-    spec = TransferabilitySpec.model_validate(job.spec, strict=False)
+    spec = _parse_ranking(job.spec)
     with seen_by(View(job.owned_by, sees_all=False)):
         candidates, skipped = candidate_orders(spec)
     order = RankingOrder(
@@ -249,11 +266,11 @@ def _lose_training(session: Session, job: Job, _error: dict[str, Any]) -> None:
     settle(session, job.id)
 
 
-_TRAINING = Work(_start_training, _publish_model, _lose_training)
+_TRAINING = Work(_start_training, _publish_model, _lose_training, _parse_training)
 WORK: dict[str, Work] = {
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
-    TRANSFERABILITY: Work(_start_ranking, _keep_ranking, _nothing_else),
+    TRANSFERABILITY: Work(_start_ranking, _keep_ranking, _nothing_else, _parse_ranking),
     INGEST: Work(_start_ingest, _publish_dataset, datasets.fail_ingest),
-    GENERATE: Work(_start_generating, _publish_dataset, datasets.fail_ingest),
+    GENERATE: Work(_start_generating, _publish_dataset, datasets.fail_ingest, FormulaConfig.model_validate),
 }

@@ -12,11 +12,12 @@ from app.errors import ValidationError
 from app.filebody import FileBody
 from app.jsonbody import is_json, small_body, validated, validated_fields
 from app.schemas.common import Deleted
-from app.schemas.datasets import Dataset, DatasetForm, DatasetList, DatasetRequest, ItemList, Statistics
+from app.schemas.datasets import Dataset, DatasetForm, DatasetList, DatasetRequest, ItemList, MeasuredTransferList, Statistics
 from app.uploads import ARCHIVE_TYPES, Upload, require_format
 from models.config import Modality, Split, Text
 from worker import datasets, generated
 from worker.statistics import statistics_of
+from worker.worth import worth_by_items
 
 router = APIRouter(tags=["datasets"])
 _FIELDS = frozenset(DatasetForm.model_fields)
@@ -122,6 +123,12 @@ def list_items(
 def get_statistics(dataset_id: DatasetId) -> Response:
     """See how a dataset's items are spread over lengths and speakers."""
     return Answer(statistics_of(dataset_id))
+
+
+@router.get("/datasets/{dataset_id}/transfers", response_model=MeasuredTransferList, responses=problems(404, 410, 503))
+def list_transfers(dataset_id: DatasetId) -> Response:
+    """See what transfers were worth by how many items there were to learn from: models of this dataset and of its family by extension."""
+    return listing(worth_by_items(dataset_id), key="model")
 
 
 @router.delete("/datasets/{dataset_id}", response_model=Deleted, responses=problems(404, 409, 410, 503))

@@ -8,6 +8,7 @@ from app.answers import Answer, problems
 from app.caching import knows
 from app.dependencies import DatasetId
 from app.explaining import picture_of_item
+from app.ranges import ranged
 from app.schemas.datasets import Item
 from app.schemas.pictures import Spectrogram
 from models.errors import InputError
@@ -19,7 +20,7 @@ router = APIRouter(prefix="/datasets/{dataset_id}/items/{item_id}", tags=["datas
 WAV, PNG = "audio/wav", "image/png"
 # Of its own reader only; an item never changes, but its dataset can be deleted.
 _CACHED = {"Cache-Control": "private, max-age=3600", "Vary": "Authorization"}
-_FILE = {"type": "string", "format": "binary"}
+_FILE = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (WAV, PNG)}
 ItemId = Annotated[str, Path(description="Id of the item, `itm_…`.")]
 
 
@@ -31,20 +32,24 @@ def get_item(dataset_id: DatasetId, item_id: ItemId) -> Response:
 
 @router.get(
     "/content",
-    responses=problems(404, 409, 410, 503)
-    | {200: {"description": "The item", "content": {kind: {"schema": _FILE} for kind in (WAV, PNG)}}, 304: {"description": "As known"}},
+    responses=problems(404, 409, 410, 416, 503)
+    | {
+        200: {"description": "The item", "content": _FILE},
+        206: {"description": "The part of it that `Range` asks for", "content": _FILE},
+        304: {"description": "As known"},
+    },
     response_class=Response,
 )
 def get_item_content(request: Request, dataset_id: DatasetId, item_id: ItemId) -> Response:
-    """Hear or see an item as it is trained on: a WAV or a PNG. Nothing is kept of rejected ones."""
+    """Hear or see an item as it is trained on: a WAV or a PNG, or one range of its bytes. Nothing is kept of rejected ones."""
     kept = kept_item(dataset_id, item_id)
     etag = f'"{dataset_id}-{item_id}"'
     if knows(request, etag):
         return Response(status_code=304, headers=_CACHED | {"ETag": etag})
     kind, end = (PNG, "png") if kept.sample_rate is None else (WAV, "wav")
     content = to_png(kept.values) if kept.sample_rate is None else to_wav(kept.values, kept.sample_rate)
-    headers = _CACHED | {"ETag": etag, "Content-Disposition": f'inline; filename="{item_id}.{end}"'}
-    return Response(content, media_type=kind, headers=headers)
+    headers = _CACHED | {"Content-Disposition": f'inline; filename="{item_id}.{end}"'}
+    return ranged(request, content, kind=kind, etag=etag, headers=headers)
 
 
 @router.get("/spectrogram", response_model=Spectrogram, responses=problems(404, 409, 410, 422, 503))

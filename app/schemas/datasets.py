@@ -116,9 +116,36 @@ class Statistics(BaseModel):
     groups: list[GroupCount] = Field(description="those with most items first, at most 200")
 
 
+class MeasuredAccuracy(BaseModel):
+    """A share of right answers."""
+
+    accuracy: float = Field(description="mean over the seeds that were compared")
+    interval_95: list[float] = Field(description="of this accuracy alone (Wilson), over the items")
+
+
+class MeasuredTransfer(BaseModel):
+    """Whether a model's transfer paid, and how many items there were to learn from."""
+
+    model: str
+    name: str | None
+    dataset: str
+    items_per_label: float = Field(description="median of the labels' train items")
+    verdict: Literal["positive", "neutral", "negative"]
+    gain: float = Field(description="accuracy with the transfer less that from scratch; 0.1 is ten points")
+    interval_95: list[float] = Field(description="of the gain, by paired bootstrap")
+    split: str = Field(description="what both were judged on, of the model's own dataset")
+    n: int = Field(description="items of it")
+    own: MeasuredAccuracy = Field(description="with the carried layers")
+    scratch: MeasuredAccuracy = Field(description="the same network without them, on the same items")
+
+
 class DatasetList(Listing[Dataset]):
     """Datasets, newest first."""
 
 
 class ItemList(Listing[Item]):
     """Items of a dataset, in the order of the archive."""
+
+
+class MeasuredTransferList(Listing[MeasuredTransfer]):
+    """Transfers, those with the fewest items first; ids are those of the models."""

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message
 
 from app.problems import TITLES
 from models.config import Modality
+from tests.golden_rig import spoil
 from worker.settings import Settings
 
 LABELS = ("no", "yes", "stop")
@@ -153,7 +154,7 @@ def speech_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_speech_artifact(tmp_path_factory.mktemp("artifact"))
 
 
-def write_speech_artifact(folder: Path) -> Path:
+def write_speech_artifact(folder: Path, *, seed: int = 2) -> Path:
     """Write the files of a speech model with random weights into `folder`, and return it."""
     from models.artifact import save_artifact
     from models.config import FeatureConfig, ModelManifest, NetworkConfig, Normalization
@@ -167,8 +168,15 @@ def write_speech_artifact(folder: Path) -> Path:
         features=FeatureConfig(clip_seconds=0.5, image_size=28),
         normalization=Normalization(mean=(-4.0,) * 40, std=(3.0,) * 40),
     )
-    save_artifact(folder, build_network(config, seed=2), manifest=ModelManifest(network=config), evaluation=evaluation_document({}))
+    save_artifact(folder, build_network(config, seed=seed), manifest=ModelManifest(network=config), evaluation=evaluation_document({}))
     return folder
+
+
+@pytest.fixture
+def spoiled_artifact(speech_artifact: Path, tmp_path: Path) -> Path:
+    """A speech model that answers 0.05 otherwise than its golden clips say."""
+    spoil(Path(shutil.copytree(speech_artifact, tmp_path / "spoiled")), 0.05)
+    return tmp_path / "spoiled"
 
 
 @pytest.fixture
@@ -179,10 +187,10 @@ def make_model(settings: Settings, speech_artifact: Path) -> Callable[..., str]:
     from worker.database import new_id, write
     from worker.storage import get_storage, new_scratch
 
-    def make(*, modality: Modality = "audio", name: str | None = None, alias: str | None = None) -> str:
+    def make(*, modality: Modality = "audio", name: str | None = None, alias: str | None = None, artifact: Path = speech_artifact) -> str:
         model_id = new_id("mdl")
         folder = new_scratch("test")
-        shutil.copytree(speech_artifact, folder, dirs_exist_ok=True)
+        shutil.copytree(artifact, folder, dirs_exist_ok=True)
         manifest = read_manifest(folder)
         manifest = manifest.model_copy(update={"network": manifest.network.model_copy(update={"modality": modality})})
         size = sum(path.stat().st_size for path in folder.iterdir())

@@ -279,6 +279,19 @@ def test_jobs_wait_within_the_quota_of_their_owner_and_of_all(
         ]
 
 
+def test_pausing_a_job_makes_no_room_for_another(change_setting: Callable[..., Settings], make_dataset: Callable[..., str]) -> None:
+    settings, key = change_setting(max_owner_jobs=1), create_key("write", owner="ann")[0]
+    with seen_by(View("ann", sees_all=False)):
+        body = {"dataset": make_dataset()}
+    with TestClient(create_app(settings)) as client:
+        job_id = client.post("/jobs", json=body, headers=bearer(key)).json()["id"]
+        assert client.post(f"/jobs/{job_id}/pause", headers=bearer(key)).json()["status"] == "paused"
+        assert quota(client, key, "POST", "/jobs", json=body) == (429, "queue_quota")
+        assert client.post(f"/jobs/{job_id}/resume", headers=bearer(key)).status_code == 202, "its place was kept"
+        assert client.post(f"/jobs/{job_id}/cancel", headers=bearer(key)).status_code == 202
+        assert quota(client, key, "POST", "/jobs", json=body) == (202, "")
+
+
 @pytest.mark.parametrize(("path", "kind"), [("/datasets?name=x", "application/zip"), ("/models", "application/x-tar")])
 def test_an_upload_beyond_the_quota_is_refused_unread(change_setting: Callable[..., Settings], path: str, kind: str) -> None:
     key = create_key("write", owner="ann")[0]

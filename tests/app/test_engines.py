@@ -25,7 +25,6 @@ from models.engine import Engine
 from models.errors import InputError
 from models.manifest import read_manifest
 from tests.app.conftest import wait_until
-from tests.golden_rig import spoil
 from worker import aliases, registry
 from worker.errors import ConflictError, DependencyError, GoneError, NotFoundError
 from worker.settings import Settings
@@ -296,10 +295,9 @@ def test_a_load_that_fails_in_the_background_is_tried_again_later(
 
 
 def test_no_request_fails_while_a_name_moves_and_engines_make_room(
-    change_setting: Callable[..., Settings], make_model: Make, other_artifact: Path, settings: Settings
+    change_setting: Callable[..., Settings], make_model: Make, other_artifact: Path
 ) -> None:
-    first, second = make_model(alias="live"), make_model()
-    shutil.copytree(other_artifact, folder_of(settings, second), dirs_exist_ok=True)
+    first, second = make_model(alias="live"), make_model(artifact=other_artifact)
     engines = Engines(change_setting(max_models_bytes=1), Metrics())  # each load drops the other engine
     inputs = np.random.default_rng(0).uniform(-1, 1, (1, 8000)).astype(np.float32)
     expected = {name: engines.get(name)[1].probabilities(inputs) for name in (first, second)}
@@ -332,9 +330,8 @@ def test_no_request_fails_while_a_name_moves_and_engines_make_room(
     assert next(counts) > 100
 
 
-def test_a_model_that_answers_otherwise_is_not_promoted(engines: Engines, make_model: Make, settings: Settings) -> None:
-    model_id = make_model()
-    spoil(folder_of(settings, model_id), 0.05)
+def test_a_model_that_answers_otherwise_is_not_promoted(engines: Engines, make_model: Make, spoiled_artifact: Path) -> None:
+    model_id = make_model(artifact=spoiled_artifact)
     with pytest.raises(ConflictError) as raised:
         engines.examine(model_id)
     assert raised.value.code == "promotion_refused"
@@ -353,9 +350,10 @@ def test_pictures_are_examined_too(engines: Engines, make_model: Make) -> None:
     assert len(engines) == 0, "nobody predicts with it"
 
 
-def test_a_promoted_model_that_answers_otherwise_goes_on_and_everybody_is_told(make_model: Make, settings: Settings) -> None:
-    model_id = make_model(alias="default")
-    spoil(folder_of(settings, model_id), 0.05)
+def test_a_promoted_model_that_answers_otherwise_goes_on_and_everybody_is_told(
+    make_model: Make, settings: Settings, spoiled_artifact: Path
+) -> None:
+    model_id = make_model(alias="default", artifact=spoiled_artifact)
     metrics = Metrics()
     predictors = Predictors(settings, metrics)
     with capture_logs() as lines:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import tarfile
 import threading
 import time
@@ -21,10 +22,13 @@ from tests.app.conftest import write_speech_artifact
 from tests.faults.invariants import Answers
 from tests.rig import ROOT
 from tests.service import PARTS, Service
+from worker.idempotency import TAKEOVER_SECONDS
 
 FAKES = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / "fakes"), str(ROOT)])}
 """environment of a service whose trainings are fake children: tests/faults/fake_child.py"""
 _PAUSE_SECONDS = (0.5, 4.0)  # of a stopped process
+_LOCK_SECONDS = (0.5, 6.0)  # less than a writer waits
+_PATIENCE_SECONDS = TAKEOVER_SECONDS + 30  # a request whose process died holds its key for so long
 _TRAINERS = (PARTS["trainer"], ("fake_child",))
 
 
@@ -62,9 +66,15 @@ class Chaos:
         shutil.rmtree(self._service.data_dir / "broker" / "appendonlydir", ignore_errors=True)
         return self._note("empty broker")
 
+    def lock_database(self) -> str:
+        """Hold the writer's place of the database for some seconds."""
+        seconds = self.chance.uniform(*_LOCK_SECONDS)
+        threading.Thread(target=_hold, args=(self._service.data_dir / "synesthesia.db", seconds), daemon=True).start()
+        return self._note(f"lock database for {seconds:.1f} s")
+
     def strike(self) -> str:
         """Do one of all these."""
-        faults: list[Callable[[], str]] = [self.kill, self.kill, self.stop_a_while, self.empty_broker]
+        faults: list[Callable[[], str]] = [self.kill, self.kill, self.stop_a_while, self.empty_broker, self.lock_database]
         return self.chance.choice(faults)()
 
     def _victims(self) -> tuple[str, list[psutil.Process]]:
@@ -77,13 +87,20 @@ class Chaos:
         return what
 
 
+def _hold(path: Path, seconds: float) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
+
+
 def _resume(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGCONT)
 
 
-def patiently(url: str, answers: Answers, method: str, path: str, *, seconds: float = 60.0, **request: Any) -> httpx2.Response:
+def patiently(url: str, answers: Answers, method: str, path: str, *, seconds: float = _PATIENCE_SECONDS, **request: Any) -> httpx2.Response:
     """Ask until there is an answer that is no 503; a POST has one key for all its tries, so that it has one effect."""
     headers = {"Idempotency-Key": uuid.uuid4().hex, **request.pop("headers", {})} if method == "POST" else request.pop("headers", {})
     deadline = time.monotonic() + seconds

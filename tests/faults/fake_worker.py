@@ -51,7 +51,7 @@ def _lose(*_: object) -> None:
     pass
 
 
-FAKE = Work(_start, _succeed, _lose)
+FAKE = Work(_start, _succeed, _lose, worker.work.WORK["finetune"].parse)
 
 
 def _start_nothing(_job: Job, _folder: Path) -> Start:
@@ -64,6 +64,9 @@ IDLE = Work(_start_nothing, _succeed, _lose)
 def install() -> None:
     fake = IDLE if os.environ.get("FAULTS_CHILD") == "nothing" else FAKE
     worker.work.WORK.update(finetune=fake, pretrain=fake)
+    if os.environ.get("FAULTS_VERSION") == "next":  # it knows a type more, and fields that are unknown here
+        newer = Work(_start, _succeed, _lose)
+        worker.work.WORK.update(invented=newer, finetune=newer)
 
 
 if __name__ == "__main__":

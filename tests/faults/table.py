@@ -12,6 +12,7 @@ _SHUTDOWN = "tests/faults/test_shutdown.py::"
 _LIMITS = "tests/faults/test_limits.py::"
 _WRITES = "tests/faults/test_every_write.py::"
 _LATE = "tests/faults/test_late_messages.py::"
+_LIVE = "tests/faults/test_live_database.py::"
 _KILL = "tests/journeys/test_kill.py::"
 
 _MESSAGES = (
@@ -22,6 +23,10 @@ _MESSAGES = (
     Row(
         "late-message", "a message comes again while its job runs and after its end", "the task is called again with the id", "no-ops",
         (f"{_LATE}test_a_message_that_comes_again_does_nothing", "tests/worker/test_state_machine.py"),
+    ),
+    Row(
+        "newer-jobs", "a worker gets a job of a type, or with a field, that only a newer version knows", "rows as it would write them",
+        "it waits for a newer worker, and holds up no other", ("tests/faults/test_other_versions.py",),
     ),
     Row(
         "unknown-task", "a worker gets a task that it does not know, as from a newer version", "published under another name",
@@ -194,15 +199,23 @@ _DISKS = (
         ),
     ),
     Row(
-        "disk-low", "less free disk than is kept for running jobs", "disk_usage is replaced", "507 for new uploads and jobs",
+        "disk-low", "less free disk than is kept for running jobs", "the share to be kept is set above what is free",
+        "507 for new uploads and jobs; predictions go on, a running job writes; /readyz tells",
         (
             "tests/app/test_dependencies.py::test_room_is_kept_for_running_jobs",
             "tests/app/routes/test_datasets.py::test_a_full_disk_takes_no_more",
+            "tests/app/routes/test_predict.py::test_a_nearly_full_disk_keeps_nobody_from_being_heard",
+            "tests/faults/test_training_faults.py::test_a_job_that_runs_may_use_the_room_that_is_kept_for_it",
         ),
     ),
     Row(
         "database-locked", "another process holds the database", "BEGIN EXCLUSIVE", "waited for; 503 when it lasts; recovers by itself",
         ("tests/faults/test_database.py",),
+    ),
+    Row(
+        "postgres-restart", "Postgres dies under load, twice", "pg_ctl restart -m immediate; stopped for 5 s",
+        "503 meanwhile, never 500; each job ends once; nothing of ours is restarted",
+        (f"{_LIVE}test_a_postgres_that_dies_costs_a_moment_and_no_job",),
     ),
     Row(
         "blob-damaged", "a model's files are damaged, missing or another's", "bytes are changed", "503; never another answer",
@@ -224,8 +237,9 @@ _DISKS = (
         ("tests/worker/test_backup.py", "tests/journeys/test_backup.py"),
     ),
     Row(
-        "upgrade", "schemas go up and down with rows in place; an old worker is started", "a revision from the future",
-        "no row is lost, the schema is left alone", ("tests/worker/test_upgrades.py",),
+        "upgrade", "schemas go up and down with rows in place; a newer one comes while a service works", "a revision from the future",
+        "no row is lost, no request fails; parts that are started again leave the schema alone",
+        ("tests/worker/test_upgrades.py", f"{_LIVE}test_a_newer_version_migrates_beside_a_service_at_work"),
     ),
     Row(
         "orphans", "blobs that nothing names any more, and those that are just being named", "rows deleted, clocks moved",

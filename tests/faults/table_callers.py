@@ -4,6 +4,8 @@ from tests.faults.rows import Row
 
 _LOAD = "tests/faults/test_load.py::"
 _GATE = "tests/app/test_gate.py::"
+_ADMISSION = "tests/app/test_admission.py::"
+_KEYS = "tests/worker/test_keys.py::"
 _ARCHIVES = "tests/worker/test_archives.py::"
 
 CALLERS = (
@@ -64,6 +66,49 @@ CALLERS = (
         ),
     ),
     Row(
+        "rates-quotas", "wrong keys in a row, too many jobs, datasets, bytes and predictions of one owner; too many jobs in all",
+        "asked for beyond small limits, and at the same moment", "429, or 503 where it is the service that is full; Retry-After",
+        (
+            "tests/app/test_rates.py",
+            f"{_ADMISSION}test_wrong_keys_are_counted_and_right_ones_still_let_in",
+            f"{_ADMISSION}test_beyond_the_limit_a_wrong_key_is_not_looked_up",
+            f"{_ADMISSION}test_addresses_are_counted_apart",
+            f"{_ADMISSION}test_quotas_of_what_is_made",
+            f"{_ADMISSION}test_jobs_wait_within_the_quota_of_their_owner_and_of_all",
+            f"{_ADMISSION}test_pausing_a_job_makes_no_room_for_another",
+            f"{_ADMISSION}test_an_upload_beyond_the_quota_is_refused_unread",
+            f"{_ADMISSION}test_predictions_a_second",
+            "tests/worker/test_quotas.py",
+        ),
+    ),
+    Row(
+        "owners", "another owner's ids, in every address and every field that names something", "a key of one's own",
+        "answered as what is absent", ("tests/app/routes/test_owners.py", "tests/worker/test_owners.py"),
+    ),
+    Row(
+        "audit", "a change that nobody can account for", "every address that changes something, with a key that may and one that may not",
+        "a row for each, with key and request; none for what was undone",
+        (
+            "tests/app/routes/test_audit.py",
+            f"{_ADMISSION}test_changes_and_refusals_are_audited_and_nothing_else",
+            f"{_ADMISSION}test_on_an_open_service_changes_are_audited_too",
+            f"{_ADMISSION}test_a_change_that_fails_leaves_no_row",
+            f"{_KEYS}test_the_audit_log_tells_who_made_and_revoked_a_key",
+        ),
+    ),
+    Row(
+        "secrets", "somebody reads database, lists and logs", "keys made and used, then looked for everywhere",
+        "a key is shown once and kept as its hash",
+        (
+            f"{_KEYS}test_the_text_is_nowhere_in_the_database",
+            f"{_KEYS}test_they_are_listed_without_their_hash_newest_first",
+            f"{_KEYS}test_a_caller_holds_no_text_and_no_hash",
+            f"{_ADMISSION}test_no_key_stands_in_a_log_or_in_the_database",
+            f"{_ADMISSION}test_a_key_opens_as_soon_as_it_is_made_and_closes_soon_after_it_is_revoked",
+            "tests/app/commands/test_keys.py::test_it_prints_the_key_alone",
+        ),
+    ),
+    Row(
         "idempotency", "one key in fifty requests, and after a crash", "threads", "one effect, one answer",
         ("tests/worker/test_idempotency.py", "tests/app/routes/test_jobs.py::test_a_key_makes_one_job_of_fifty_requests"),
     ),
@@ -92,6 +137,27 @@ CALLERS = (
             "tests/app/routes/test_models.py::test_artifacts_that_are_not_to_be_trusted",
             "tests/models/test_artifact.py::test_what_is_no_safetensors_file_is_refused",
             "tests/test_architecture.py::test_what_must_never_be",
+        ),
+    ),
+    Row(
+        "tampered-weights", "a model's files are exchanged in the storage, by others that are sound", "another model's folder in its place",
+        "503; no prediction, no download, no job that builds on them",
+        (
+            "tests/worker/test_model_files.py",
+            "tests/app/routes/test_predict.py::test_files_of_another_model_are_no_answer_of_this_one",
+            "tests/app/routes/test_predict.py::test_damaged_files_are_a_503_and_never_another_answer",
+        ),
+    ),
+    Row(
+        "page-labels", "labels and names that are markup, right to left, or endless", "a real browser; a report; a model card",
+        "text in every view, nothing runs",
+        (
+            "tests/journeys/test_page_large.py::test_words_are_text_everywhere_and_everybody_can_read_them",
+            "tests/journeys/test_page.py::test_the_microphone_is_heard_and_clips_become_a_dataset",
+            "tests/app/reporting/test_page.py::test_foreign_text_is_text",
+            "tests/app/reporting/test_page.py::test_nothing_runs_and_nothing_is_fetched",
+            "tests/models/test_card.py::test_foreign_text_is_shown_as_it_is",
+            "tests/models/test_card.py::test_no_label_changes_the_cards_form",
         ),
     ),
     Row(

@@ -1,12 +1,14 @@
 """The table itself: every proof is there, and what does not run does not count."""
 
 import ast
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.faults.report import Recorder, covers, judge, markdown
+from tests.faults.report import Recorder, covers, judge, main, markdown
 from tests.faults.rows import Row
 from tests.faults.table import ROWS
 from tests.rig import ROOT
@@ -71,3 +73,43 @@ def test_a_failure_after_the_end_of_a_test_counts() -> None:
     for when, outcome in (("setup", "passed"), ("call", "passed"), ("teardown", "failed")):
         recorder.pytest_runtest_logreport(pytest.TestReport(A, ("", 0, ""), {}, outcome, None, when, duration=0.1))  # type: ignore[arg-type] - literals
     assert recorder.outcomes == {A: "failed"}
+
+
+_BROKEN = """
+import sys
+from tests.faults import report
+from tests.faults.rows import Row
+
+report.ROWS = tuple(Row(name, "a fault", "injected", "survived", (f"test_rows.py::test_{name}",)) for name in ("good", "bad"))
+sys.exit(report.main(sys.argv[1:]))
+"""
+
+
+def run_report(*command: str, cwd: Path = ROOT) -> tuple[int, str]:
+    """Run the program as `make faults` does; return its exit status and what it said."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_program_runs_a_row_and_shows_it() -> None:
+    status, said = run_report("-m", "tests.faults.report", "no-broker-binary")
+    assert status == 0, said
+    assert "a machine without Redis and Valkey" in said
+    assert "1 test passed" in said
+
+
+def test_it_fails_where_one_row_does(tmp_path: Path) -> None:
+    (tmp_path / "test_rows.py").write_text("def test_good(): pass\ndef test_bad(): assert False\n")
+    status, said = run_report("-c", _BROKEN, "good", "bad", cwd=tmp_path)
+    assert status == 1, said
+    assert "1 test passed" in said
+    assert "test_bad failed" in said
+
+
+def test_an_unknown_row_is_refused() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["no-such-row"])
+    assert ended.value.code == 2

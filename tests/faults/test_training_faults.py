@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_a_killed_trainer_learns_what_an_undisturbed_one_does(dataset: str, tmp_
 def _tear_newest(job_id: str) -> None:
     newest = max((job_folder(job_id) / "checkpoints").glob("*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-100])
+
+
+def test_a_job_that_runs_may_use_the_room_that_is_kept_for_it(dataset: str, change_setting: Callable[..., Settings]) -> None:
+    """Below the share of the disk from which on nothing new is taken in: checkpoints and a model are written all the same."""
+    job_id = make_job(dataset)
+    change_setting(min_free_fraction=1.0)
+    supervise(job_id)
+    assert row(job_id).state == "succeeded", row(job_id).error
+    assert [event for event in events(job_id) if event.type == "checkpoint" and "step" in event.data]
+    assert weights_of(job_id)
 
 
 def test_cancel_leaves_a_model_that_can_be_served(dataset: str) -> None:

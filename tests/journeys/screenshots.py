@@ -1,13 +1,16 @@
 """`python -m tests.journeys.screenshots`: every view as docs/images shows it, in light and dark, wide and narrow.
 
-A service of its own learns ten spoken words, so there is something to see; on two cores that takes some minutes. The pictures get
-a palette of few colors: together they have to stay below MOST_BYTES.
+A service of its own learns ten spoken words, from one voice, from two and from three, so there is something to see; on two cores that
+takes some minutes. The pictures get a palette of few colors: together they have to stay below MOST_BYTES.
 """
 
+import csv
 import io
 import itertools
+import re
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from playwright.sync_api import Page, expect
 from app.client import Client, Json
 from app.demo.spoken import write_spoken
 from tests.browser import NARROW, PATIENCE, WIDE, Scheme, Watch, chromium
+from tests.conftest import zip_bytes
 from tests.service import Service, finished, wait_until
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
@@ -28,6 +32,7 @@ SIZES = {"wide": WIDE, "narrow": NARROW}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 _SEEN = """() => [...document.querySelectorAll('.examples .thumb')].every(
     (thumb) => thumb.getBoundingClientRect().top > innerHeight || thumb.querySelector('img')?.complete)"""
+_AT_TOP = "(found) => found.scrollIntoView()"
 LEARN_SECONDS = 1800.0  # at most
 
 
@@ -53,19 +58,45 @@ def main() -> None:
 
 def learn(client: Client, archive: Path) -> dict[str, str]:
     """Bring words and pictures, train with controls, and return the ids of what came of it."""
-    words = client.wait_dataset(str(client.upload_dataset(archive, name="spoken digits")["id"]), poll_seconds=0.5)
     pictures = client.generate_dataset("mixed", labels=12, items_per_label=20, name="formulas")
+    words: Json = {"id": None}
+    for voices, part in enumerate(parts_of(archive), start=1):
+        sent = client.upload_dataset(part, name=f"spoken digits, {voices} voice{'s' * (voices > 1)}", parent=words["id"])
+        words = client.wait_dataset(str(sent["id"]), poll_seconds=0.5)
+        done = _taught(client, words["id"], f"digits with sight, {voices}")
+    scratch = next(control["job"] for control in client.get(f"/jobs/{done['id']}")["controls"] if control["name"] == "scratch")
+    other = client.get(f"/jobs/{scratch}")["model"]
+    return {"dataset": words["id"], "pictures": pictures["id"], "job": done["id"], "model": done["model"], "other": other}
+
+
+def parts_of(archive: Path) -> list[Path]:
+    """Cut an archive by the voices to learn from: the first part has what is judged on too, each other one extends those before."""
+    with zipfile.ZipFile(archive) as whole:
+        rows = list(csv.DictReader(io.TextIOWrapper(whole.open("metadata.csv"), encoding="utf-8")))
+        voices = list(dict.fromkeys(row["speaker"] for row in rows if row["split"] == "train"))
+        parts = []
+        for place, voice in enumerate(voices):
+            kept = [row for row in rows if (row["split"], row["speaker"]) == ("train", voice) or (not place and row["split"] != "train")]
+            table = io.StringIO()
+            writer = csv.DictWriter(table, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(kept)
+            parts.append(archive.with_name(f"part{place}.zip"))
+            files = {row["file_name"]: whole.read(row["file_name"]) for row in kept}
+            parts[-1].write_bytes(zip_bytes(files | {"metadata.csv": table.getvalue().encode()}))
+    return parts
+
+
+def _taught(client: Client, dataset: str, name: str) -> Json:
+    """Return the job that learned a dataset, once its controls have ended too."""
     asked: Json = {
-        "dataset": words["id"], "base_model": "bundled", "transfer": {"mode": "full"}, "name": "digits with sight", "alias": "digits",
+        "dataset": dataset, "base_model": "bundled", "transfer": {"mode": "full"}, "name": name, "alias": "digits",
         "hyperparameters": {"epochs": 25}, "evaluation": {"controls": "full", "unknown_false_accept": 0.01},
     }  # fmt: skip
-    job = str(client.post("/jobs", asked)["id"])
-    done = finished(client, job, LEARN_SECONDS)
-    assert done["status"] == "succeeded", done
-    wait_until(lambda: _judged(client, job), LEARN_SECONDS)
-    scratch = next(control["job"] for control in client.get(f"/jobs/{job}")["controls"] if control["name"] == "scratch")
-    other = client.get(f"/jobs/{scratch}")["model"]
-    return {"dataset": words["id"], "pictures": pictures["id"], "job": job, "model": done["model"], "other": other}
+    job = finished(client, str(client.post("/jobs", asked)["id"]), LEARN_SECONDS)
+    assert job["status"] == "succeeded", job
+    wait_until(lambda: _judged(client, str(job["id"])), LEARN_SECONDS)
+    return job
 
 
 def _judged(client: Client, job: str) -> bool:
@@ -89,7 +120,7 @@ def take(url: str, ids: dict[str, str], said: Path) -> None:
             watch.settle()
             for (size, window), scheme in itertools.product(SIZES.items(), SCHEMES):
                 watch.show(window, scheme)
-                watch.page.get_by_role("heading", name=part, exact=True).evaluate("(found) => found.scrollIntoView()")
+                watch.page.locator("h1, h2, figcaption", has_text=re.compile(f"^{re.escape(part)}$")).evaluate(_AT_TOP)
                 watch.page.wait_for_function(_SEEN)  # pictures are fetched when they come into view
                 watch.page.wait_for_timeout(300)  # and plots drawn anew in the other colors
                 keep(watch.page.screenshot(), FOLDER / f"{name}-{scheme}-{size}.png")
@@ -102,7 +133,7 @@ View = tuple[str, str, str, Callable[[Page], None]]
 
 
 def views(ids: dict[str, str], said: Path) -> list[View]:
-    """Return name, address, the heading that stands at the top of the picture, and what is done before."""
+    """Return name, address, the heading or caption that stands at the top of the picture, and what is done before."""
     model, dataset = ids["model"], ids["dataset"]
     return [
         ("start", "", "Teach a network that can see to listen", _nothing),
@@ -115,6 +146,7 @@ def views(ids: dict[str, str], said: Path) -> list[View]:
         ("job", f"jobs/{ids['job']}", "How it learns", _nothing),
         ("models", "models", "Models", _nothing),
         ("verdict", f"models/{model}", "Did the transfer pay?", _nothing),
+        ("over-clips", f"models/{model}", "Right answers over the clips of each label", _nothing),
         ("matrix", f"models/{model}", "What is taken for what", _chosen),
         ("calibration", f"models/{model}", "Can its probabilities be believed?", _nothing),
         ("compare", f"compare/{ids['other']}/{model}", "Two models side by side", _nothing),

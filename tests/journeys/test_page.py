@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,7 +55,13 @@ def narrow(browser: Browser, service: Service) -> Iterator[Watch]:
 
 
 @pytest.fixture(scope="module")
-def learned(browser: Browser, service: Service, sounds_folder: Path) -> Iterator[Watch]:
+def began(browser: Browser, service: Service, sounds_folder: Path) -> float:
+    """When the page is opened: service, browser and recordings are there."""
+    return time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def learned(browser: Browser, service: Service, sounds_folder: Path, began: float) -> Iterator[Watch]:
     """A page that has brought an archive, started a job and seen it learn; it stands at the job, which has ended."""
     watch = Watch(browser, service.url, WIDE)
     watch.open("")
@@ -98,7 +106,7 @@ def train(page: Page) -> None:
     expect(page.get_by_role("link", name="Its model")).to_be_visible(timeout=2 * PATIENCE)
 
 
-def test_from_an_archive_to_the_right_word(learned: Watch, sounds_folder: Path) -> None:
+def test_from_an_archive_to_the_right_word(learned: Watch, sounds_folder: Path, began: float) -> None:
     page = learned.page
     seen = page.evaluate("[...window.seen]")
     assert len(seen) >= 3, f"the curve did not move: {seen}"
@@ -118,6 +126,7 @@ def test_from_an_archive_to_the_right_word(learned: Watch, sounds_folder: Path) 
     page.get_by_label("With", exact=True).select_option("file")
     page.get_by_label("Choose a recording").set_input_files(sounds_folder / "said.wav")
     expect(page.locator(".heard")).to_contain_text("word1", timeout=PATIENCE)
+    sys.stdout.write(f"from the opened page to the right word: {time.monotonic() - began:.1f} s\n")  # docs/page.md has it; -s shows it
     expect(page.get_by_role("heading", name="What decided")).to_be_visible()
     expect(page.locator(".told")).to_contain_text("“word1”", timeout=PATIENCE)
     expect(page.locator(".spectrogram canvas")).to_have_count(1)

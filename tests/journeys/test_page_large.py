@@ -1,5 +1,6 @@
 """The page with more than it should ever have to show, and with the nastiest words: fast enough, readable by all, text as text."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.page_rig import NASTY, WORDS
 from tests.service import Service
 
 pytestmark = pytest.mark.xdist_group("page_large")
+CENTRE = "(mark) => { const box = mark.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }"
 MOST_FIRST, MOST_TASK = 5_000, 1_500  # milliseconds: docs/page.md has what a quiet machine needs; this one is shared with other tests
 
 
@@ -99,6 +101,26 @@ def test_a_cell_of_the_matrix_tells_its_clips(watch: Watch, large: tuple[Service
     clips.get_by_role("button", name="Play").first.click()
     expect(clips.locator("audio")).to_have_count(1, timeout=PATIENCE)
     assert page.wait_for_function("() => document.querySelector('audio').duration > 0", timeout=PATIENCE)
+    watch.check()
+
+
+def test_verdicts_stand_over_the_clips_that_there_were(watch: Watch, large: tuple[Service, dict[str, str]]) -> None:
+    watch.open(f"models/{large[1]['first']}")
+    figure = watch.page.locator("figure", has_text="Right answers over the clips of each label")
+    picture = figure.get_by_role("img")
+    expect(picture).to_have_attribute("aria-label", re.compile(r"172 clips: 85\.0 % against 77\.0 %; 344 clips: 85\.0 % against 77\.0 %$"))
+    own, scratch = figure.locator(".range.own circle"), figure.locator(".range.scratch rect")
+    assert (own.count(), scratch.count()) == (2, 2)
+    (left, high), (right, _), (_, low) = (mark.evaluate(CENTRE) for mark in (own.first, own.last, scratch.first))
+    assert left < right
+    assert high < low  # better stands higher, and pixels are counted from above
+    figure.get_by_text("The numbers").click()
+    rows = figure.get_by_role("row")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("172")
+    expect(rows.nth(1)).to_contain_text("+8.0 (+3.0 to +13.0)")
+    rows.nth(2).get_by_role("link", name="second").click()
+    expect(watch.page.locator("h1")).to_have_text("second", timeout=PATIENCE)
     watch.check()
 
 

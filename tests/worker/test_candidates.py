@@ -29,13 +29,10 @@ MakeModel = Callable[..., str]
 
 @pytest.fixture
 def make_model(settings: Settings) -> MakeModel:
-    """Add a model that says it was trained on some datasets; its files are never read here."""
+    """Add a model that says it was trained on some datasets; its weights are never read here."""
 
     def make(*datasets: str, modality: Modality = "image", sha256: str = "9" * 64) -> str:
         model_id = new_id("mdl")
-        folder = new_scratch("model")
-        (folder / "model.json").write_text("{}")
-        blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
         network = NetworkConfig(
             modality=modality, architecture="resnet_tiny", labels=("a", "b"), features=FeatureConfig(clip_seconds=1.0, image_size=28),
             normalization=Normalization(mean=(0.0,) * 3, std=(1.0,) * 3),
@@ -45,6 +42,9 @@ def make_model(settings: Settings) -> MakeModel:
             for name in datasets
         )
         manifest = ModelManifest(network=network, lineage=lineage, files={"model.safetensors": "5" * 64})
+        folder = new_scratch("model")
+        (folder / "model.json").write_text(manifest.model_dump_json())
+        blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
         with write() as session:
             add_model(session, manifest=manifest, evaluation={}, blob=blob, size_bytes=1, model_id=model_id, name=None)
         return model_id

@@ -48,9 +48,9 @@ def manifest_of(modality: Modality = "audio") -> ModelManifest:
 
 
 def add(modality: Modality = "audio", name: str | None = None) -> str:
-    """A model of which there is nothing but a row and a file."""
+    """A model of which there is nothing but a row and its description."""
     folder = new_scratch("model")
-    (folder / "model.json").write_text("{}")
+    (folder / "model.json").write_text(manifest_of(modality).model_dump_json())
     model_id = new_id("mdl")
     blob = get_storage().publish_directory(folder, f"artifacts/{model_id}")
     with write() as session:
@@ -74,7 +74,7 @@ def test_a_model_says_what_it_is(settings: Settings) -> None:
     assert (model["sha256"], model["aliases"], model["parameters"]) == ("ab" * 32, [], 15)
     assert get_evaluation(model_id) == {"object": "evaluation", "model": model_id, "splits": {}}
     found, folder = model_directory(model_id)
-    assert (found, (folder / "model.json").read_text()) == (model_id, "{}")
+    assert (found, [path.name for path in folder.iterdir()]) == (model_id, ["model.json"])
 
 
 def test_lists_go_on_and_filter(settings: Settings) -> None:

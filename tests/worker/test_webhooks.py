@@ -221,9 +221,12 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(receiver:
 
 
 def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """Let every name have these addresses."""
+    """Let every name have these addresses, which themselves are what they are: to connect asks about them too."""
+    real = socket.getaddrinfo
 
-    def resolve(_host: str, port: int, **_: Any) -> list[Any]:
+    def resolve(host: str, port: int, *more: Any, **options: Any) -> list[Any]:
+        if not host.endswith(".example"):
+            return real(host, port, *more, **options)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -242,7 +245,7 @@ def test_a_certificate_is_checked_against_the_name(tmp_path: Path, monkeypatch: 
     certificate = certify(tmp_path, "ours")
     server = Receiver(certificate)
     with answering(server):
-        resolved(monkeypatch, "127.0.0.1")
+        resolved(monkeypatch, "127.0.0.1")  # and the name is on no certificate
         with pytest.raises(posting.PostError, match="self-signed certificate") as caught:
             posting.post_once(server.url, b"{}", {}, private=True)
         assert not caught.value.final  # it may be mended within the day

@@ -91,7 +91,34 @@ def test_without_a_microphone_it_says_so(run: Run, tmp_path: Path, monkeypatch: 
     program(tmp_path / "bin" / "arecord", "echo 'audio open error: No such file or directory' >&2; exit 1", monkeypatch)
     outcome = run("record", "yes", "-o", str(tmp_path / "w"))
     assert (outcome.status, outcome.out) == (1, "")
-    assert "no microphone could be opened with arecord: audio open error" in outcome.err
+    assert sentence(outcome.err) == "error no microphone could be opened with arecord: audio open error: No such file or directory"
+    assert list((tmp_path / "w" / "yes").iterdir()) == []
+
+
+def sentence(err: str) -> str:
+    """What is said, which is one sentence however many lines it takes on this terminal."""
+    said = " ".join(err.split())
+    assert "Traceback" not in said
+    return said
+
+
+def test_the_last_line_of_many_tells_the_reason(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording.typer, "prompt", lambda *_, **__: "")
+    monkeypatch.setattr(recording.shutil, "which", lambda name: name if name == "ffmpeg" else None)
+    program(
+        tmp_path / "bin" / "ffmpeg", "echo 'ALSA lib conf.c: evaluating' >&2; echo 'default: Input/output error' >&2; exit 5", monkeypatch
+    )
+    outcome = run("record", "yes", "-o", str(tmp_path / "w"))
+    assert (outcome.status, outcome.out) == (1, "")
+    assert sentence(outcome.err) == "error no microphone could be opened with ffmpeg: default: Input/output error"
+
+
+def test_a_recorder_that_hangs_is_ended(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording.typer, "prompt", lambda *_, **__: "")
+    monkeypatch.setattr(recording, "_EXTRA_SECONDS", 0.1)
+    program(tmp_path / "bin" / "arecord", "exec sleep 60", monkeypatch)
+    outcome = run("record", "yes", "-o", str(tmp_path / "w"), "--seconds", "0.2")
+    assert (outcome.status, sentence(outcome.err)) == (1, "error arecord did not end; is there a microphone?")
 
 
 def test_without_a_recorder_it_says_what_to_install(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,14 +81,17 @@ def test_what_gives_no_embedding(client: TestClient, model: str, make_model: Cal
     check_problem(client.post("/embeddings", content=SOUND, headers={"Content-Type": "image/png"}), 415, "unsupported_media_type")
 
 
-def test_a_model_of_an_older_version_says_so(client: TestClient, model: str, settings: Settings) -> None:
-    folder = folder_of(settings, model)
+def test_a_model_of_an_older_version_says_so(
+    client: TestClient, make_model: Callable[..., str], speech_artifact: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(speech_artifact, tmp_path / "older"))
     graph = onnx.load(folder / GRAPH)
     del graph.graph.output[1]
     onnx.save(graph, folder / GRAPH)
     manifest = read_manifest(folder)
     files = manifest.files | {GRAPH: sha256_of(folder / GRAPH)}
     (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+    make_model(alias="default", artifact=folder)
     problem = check_problem(client.post("/embeddings", content=SOUND, headers=WAV), 422, "embedding_unavailable")
     assert "again" in problem["hint"]
     assert client.post("/predict", content=SOUND, headers=WAV).status_code == 200

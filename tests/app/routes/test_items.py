@@ -10,7 +10,7 @@ from PIL import Image
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
-from app.schemas.datasets import Item, Statistics
+from app.schemas.datasets import Item, MeasuredTransferList, Statistics
 from app.schemas.models import JudgedItemList
 from app.schemas.pictures import Spectrogram
 from models.audio import decode_audio
@@ -88,6 +88,32 @@ def test_a_picture_is_seen_pixel_for_pixel(client: TestClient, bring: Callable[[
     check_problem(client.get(f"{path}/spectrogram"), 422, "modality_mismatch")
 
 
+def test_a_player_may_ask_for_a_part(client: TestClient, bring: Callable[[bytes], str]) -> None:
+    dataset = bring(ZIP)
+    path = f"/datasets/{dataset}/items/{items_of(client, dataset)['yes/3.wav'].id}/content"
+    whole = client.get(path)
+    size, etag = len(whole.content), whole.headers["etag"]
+    assert whole.headers["accept-ranges"] == "bytes"
+    for asked, first, last in (("bytes=0-1", 0, 1), ("bytes=44-", 44, size - 1), ("bytes=-10", size - 10, size - 1)):  # as Safari begins
+        part = client.get(path, headers={"Range": asked, "If-Range": etag})
+        assert (part.status_code, part.content) == (206, whole.content[first : last + 1])
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        assert int(part.headers["content-length"]) == last + 1 - first
+        assert [part.headers[name] for name in ("etag", "content-type", "accept-ranges")] == [etag, "audio/wav", "bytes"]
+    refused = client.get(path, headers={"Range": f"bytes={size}-"})
+    check_problem(refused, 416, "range_not_satisfiable")
+    assert refused.headers["content-range"] == f"bytes */{size}"
+    for headers in (
+        {"Range": "bytes=0-1,4-5"},
+        {"Range": "bytes=0-1", "If-Range": '"older"'},
+        {"Range": "bytes=0-1", "If-Range": f"W/{etag}"},
+    ):
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, answer.content) == (200, whole.content)
+    known = client.get(path, headers={"Range": "bytes=0-1", "If-None-Match": etag})
+    assert (known.status_code, known.content) == (304, b"")
+
+
 @pytest.fixture
 def judged(client: TestClient, bring: Callable[[bytes], str], make_model: Callable[..., str]) -> tuple[str, str]:
     """A dataset, and a model that judged it as a job would have it: it takes the first "no" of the test items for "yes"."""
@@ -157,3 +183,19 @@ def test_how_items_are_spread(client: TestClient, bring: Callable[[bytes], str])
         "object": "statistics", "dataset": pictures, "durations": None, "groups": []
     }  # fmt: skip
     check_problem(client.get("/datasets/ds_0/statistics"), 404, "dataset_not_found")
+
+
+def test_what_transfers_were_worth_by_the_number_of_items(
+    client: TestClient, bring: Callable[[bytes], str], make_model: Callable[..., str]
+) -> None:
+    dataset, model = bring(ZIP), make_model(name="digits")
+    transfer = {"verdict": "neutral", "gain": 0.0, "interval_95": [-0.1, 0.1], "split": "test", "n": 20, "accuracy": 0.9}
+    with write() as session:
+        session.execute(update(Model).where(Model.id == model).values(dataset_id=dataset, evaluation={"transfer": transfer}))
+    answer = client.get(f"/datasets/{dataset}/transfers").json()
+    (found,) = MeasuredTransferList.model_validate(answer).data
+    counts = client.get(f"/datasets/{dataset}").json()["per_label"]
+    assert (found.model, found.name, found.dataset, found.own.accuracy, found.scratch.accuracy) == (model, "digits", dataset, 0.9, 0.9)
+    assert {row["train"] for row in counts.values()} == {found.items_per_label}
+    assert (answer["first_id"], answer["last_id"], answer["has_more"]) == (model, model, False)
+    check_problem(client.get("/datasets/ds_0/transfers"), 404, "dataset_not_found")

@@ -13,7 +13,6 @@ from app.schemas.models import AliasList, BackboneList, Evaluation, Model, Model
 from models.verdict import Arm, Comparison, judge
 from tests.app.conftest import LABELS, check_problem
 from tests.conftest import tone, wav_bytes
-from tests.golden_rig import spoil
 from worker import database as row
 from worker.database import write
 from worker.settings import Settings
@@ -235,10 +234,9 @@ def test_a_model_tells_of_its_golden_clips(client: TestClient, make_model: Calla
 
 
 def test_an_alias_does_not_move_to_a_model_that_answers_otherwise(
-    client: TestClient, make_model: Callable[..., str], settings: Settings
+    client: TestClient, make_model: Callable[..., str], spoiled_artifact: Path
 ) -> None:
-    old, new = make_model(alias="digits"), make_model()
-    spoil(settings.data_dir / "blobs" / "artifacts" / new, 0.05)
+    old, new = make_model(alias="digits"), make_model(artifact=spoiled_artifact)
     problem = check_problem(client.put("/aliases/digits", json={"model": new}), 409, "promotion_refused")
     assert f"model {new} does not answer as when it was made" in problem["detail"]
     assert "'noise' is answered 0.05 off, 0.001 is the limit" in problem["detail"]

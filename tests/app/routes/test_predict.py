@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.schemas.predict import Prediction
-from tests.app.conftest import LABELS, check_problem
+from tests.app.conftest import LABELS, check_problem, write_speech_artifact
 from tests.conftest import tone, wav_bytes
 from worker.errors import DependencyError
 from worker.settings import Settings
@@ -139,6 +139,29 @@ def test_damaged_files_are_a_503_and_never_another_answer(client: TestClient, mo
     problem = check_problem(client.post("/predict", content=SOUND, headers=WAV), 503, "model_unavailable")
     assert folder.name in problem["detail"]
     assert "PUT /aliases" in problem["hint"]
+
+
+def test_files_of_another_model_are_no_answer_of_this_one(client: TestClient, model: str, settings: Settings, tmp_path: Path) -> None:
+    """Sound in themselves: whoever exchanges them all, by intent or by mistake, is told by what the database knows of them."""
+    (folder,) = (settings.data_dir / "blobs" / "artifacts").iterdir()
+    shutil.rmtree(folder)
+    (tmp_path / "other").mkdir()
+    shutil.copytree(write_speech_artifact(tmp_path / "other", seed=3), folder)
+    check_problem(client.post("/predict", content=SOUND, headers=WAV), 503, "model_unavailable")
+    check_problem(client.get(f"/models/{model}/artifact"), 503, "blob_damaged")
+
+
+def test_a_nearly_full_disk_keeps_nobody_from_being_heard(change_setting: Callable[..., Settings], model: str) -> None:
+    from app.main import create_app
+
+    with TestClient(create_app(change_setting(min_free_fraction=1.0))) as client:
+        assert client.post("/predict", content=SOUND, headers=WAV).status_code == 200
+        check_problem(client.post("/models", content=b"x"), 507, "insufficient_storage")
+        told = client.get("/readyz")
+        assert (told.status_code, told.json()["checks"]["disk"]["status"]) == (200, "degraded")
+        assert told.json()["checks"]["disk"]["detail"].endswith("no new uploads and jobs")
+        assert client.delete("/aliases/default").is_success
+        assert client.delete(f"/models/{model}").is_success, "what makes room is allowed"
 
 
 def test_a_storage_that_does_not_answer_is_not_the_models_fault(client: TestClient, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ export function ModelView({ id, query }) {
   return html`<${View} kind="Model" title=${model.name ?? model.id} actions=${html`<${Actions} model=${model} />`}>
     <${Trouble} problem=${error ?? evaluation.error} />
     ${refused && html`<${Trouble} problem=${{ message: "No alias moves to this model by itself.", hint: refused }} />`}
-    ${evaluation.data?.transfer && html`<${Verdict} transfer=${evaluation.data.transfer} job=${model.job} />`}
+    ${evaluation.data?.transfer && html`<${Verdict} transfer=${evaluation.data.transfer} job=${model.job} dataset=${model.dataset} />`}
     ${evaluation.data && html`<${Measures} evaluation=${evaluation.data} query=${query} model=${model} />`}
     <${Overview} model=${model} />
     <${Lineage} model=${model} />

@@ -52,12 +52,13 @@ export function Bars({ title, unit, edges, counts }) {
   </figure>`;
 }
 
-function Numbers({ title, head, rows }) {
+/** What a plot shows, as a table that opens; `rows` begin with what each is of. */
+export function Numbers({ title, head, rows }) {
   const [open, setOpen] = useState(false);
   return html`<details onToggle=${(event) => setOpen(event.currentTarget.open)}>
     <summary>The numbers</summary>
     ${open && html`<${Table} caption=${title} head=${head}>
-      ${rows.map(([name, ...values]) => html`<tr key=${name}>
+      ${rows.map(([name, ...values], place) => html`<tr key=${place}>
         <th scope="row">${name}</th>${values.map((value) => html`<td class="number">${value}</td>`)}
       </tr>`)}
     <//>`}

@@ -3,6 +3,7 @@ import { duration, percent, points } from "../format.js";
 import { html } from "../lib.js";
 import { Section, To } from "../parts.js";
 import { OverTime } from "./history.js";
+import { OverItems } from "./over_items.js";
 
 const WORDS = {
   positive: "It paid: with the carried layers the words are told apart better than from scratch.",
@@ -16,13 +17,14 @@ const MARGIN = 40;
 const ROW = 74;
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1]; // how far the axis may reach, as shares
 
-/** `job` is what made the model. */
-export function Verdict({ transfer, job }) {
+/** `job` is what made the model, `dataset` what it learned from. */
+export function Verdict({ transfer, job, dataset }) {
   return html`<${Section} title="Did the transfer pay?">
     <p class=${`verdict ${transfer.verdict}`}><strong>${transfer.verdict}</strong> ${WORDS[transfer.verdict]}</p>
     ${transfer.interval_95 && html`<${Gain} transfer=${transfer} />`}
     ${transfer.accuracy != null && html`<${Arms} transfer=${transfer} />`}
     <${OverTime} transfer=${transfer} job=${job} />
+    <${OverItems} dataset=${transfer.accuracy == null ? null : dataset} />
     ${transfer.sentence && html`<p dir="auto">${transfer.sentence}</p>`}
     ${transfer.seconds_to_match != null && html`
       <p class="note">As good as from scratch after ${duration(transfer.seconds_to_match)} of training.</p>`}
