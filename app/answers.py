@@ -50,8 +50,10 @@ class Made:
         return Answer(self.body, self.status, headers)
 
 
-def answer_once(request: Request, key: str | None, fingerprint: str, make: Callable[[], Made]) -> Answer:
+def answer_once(request: Request, key: str | None, fingerprint: str, make: Callable[[], Made], find: Callable[[str], Made]) -> Answer:
     """Answer with what `make` makes; a repeated `key` gets the first answer again. Blocks: call it in a thread.
+
+    `find` tells of a thing by its id: where an earlier request with the key made it and died before it could say so.
 
     Raises ConflictError (still in progress), InputError (the key stood with another fingerprint), and what `make` raises.
     """
@@ -62,7 +64,8 @@ def answer_once(request: Request, key: str | None, fingerprint: str, make: Calla
         return Made(outcome.status, outcome.body, outcome.location or "").answer(replayed=True)
     made: Made | None = None
     try:
-        made = make()
+        with idempotency.answering(outcome):
+            made = make() if outcome.made is None else find(outcome.made)
     finally:
         if made is None:
             idempotency.abandon(outcome)

@@ -13,6 +13,7 @@ from models.transferability import Kind, TransferabilitySpec
 from worker.audit import note
 from worker.database import Dataset, Model, read, write
 from worker.errors import NotFoundError
+from worker.idempotency import note_made
 from worker.jobs import as_json, enqueue
 from worker.model_files import fetch_model
 from worker.orders import CandidateOrder, SkippedCandidate
@@ -47,6 +48,7 @@ def create_ranking(spec: TransferabilitySpec) -> dict[str, Any]:
             name=spec.name, meta=dict(spec.metadata), owned_by=dataset.owned_by,
         )  # fmt: skip
         note(session, job.id)
+        note_made(session, job.id)
         return as_json(job)
 
 

@@ -16,6 +16,7 @@ from worker.audit import note
 from worker.database import Dataset, Job, new_id, now, read, write
 from worker.doubts import doubts_of
 from worker.errors import ConflictError, GoneError, NotFoundError
+from worker.idempotency import note_made
 from worker.items import ITEMS_FILE, page_of_items
 from worker.jobs import enqueue, unfinished_using
 from worker.owners import ALL_OWNERS
@@ -56,6 +57,7 @@ def create_dataset(  # noqa: PLR0913 - by keyword, each with a name of the API
             session.flush()
             enqueue(session, type=INGEST, queue="data", dataset_id=dataset_id, spec={})
             note(session, dataset_id)
+            note_made(session, dataset_id)
             return as_json(dataset, None)
     except BaseException:
         get_storage().delete(blob)

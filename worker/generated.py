@@ -13,6 +13,7 @@ from worker.audit import note
 from worker.database import Dataset, new_id, now, read, write
 from worker.datasets import as_json
 from worker.errors import StorageFullError
+from worker.idempotency import note_made
 from worker.jobs import enqueue
 from worker.owners import ALL_OWNERS
 from worker.quotas import check_dataset, check_queue
@@ -48,6 +49,7 @@ def generate_dataset(config: FormulaConfig, name: str | None = None) -> dict[str
         session.flush()
         enqueue(session, type=GENERATE, queue="data", dataset_id=dataset.id, spec=described)
         note(session, dataset.id)
+        note_made(session, dataset.id)
         return as_json(dataset, None)
 
 

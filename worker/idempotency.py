@@ -1,5 +1,12 @@
-"""Answers kept by Idempotency-Key, so that a POST that is sent again gets its first answer and makes nothing twice."""
+"""Answers kept by Idempotency-Key, so that a POST that is sent again gets its first answer and makes nothing twice.
 
+What a keyed request makes is written beside its key in the transaction that makes it (`note_made`): a process that dies before it has
+kept its answer, and one that comes back after another took the key over, leave one thing and not two.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +28,11 @@ class Ticket:
 
     id: int
     token: float
+    made: str | None = None
+    """id of what an earlier request with the key made, before it died without an answer"""
+
+
+_ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,29 @@ def begin(scope: str, key: str, fingerprint: str) -> Ticket | Replay:
             return _begin(session, scope, key, fingerprint)
 
 
+@contextlib.contextmanager
+def answering(ticket: Ticket) -> Iterator[None]:
+    """Let what is made until the block ends be what the request of `ticket` made."""
+    token = _ticket.set(ticket)
+    try:
+        yield
+    finally:
+        _ticket.reset(token)
+
+
+def note_made(session: Session, object_id: str) -> None:
+    """Add to the caller's transaction what a keyed request makes; without a key, nothing.
+
+    Raises ConflictError (`idempotency_in_progress`) where another request took the key over.
+    """
+    ticket = _ticket.get()
+    if ticket is None:
+        return
+    held = update(Idempotency).where(*_held(ticket)).values(location=object_id).returning(Idempotency.id)
+    if session.scalar(held) is None:
+        raise ConflictError("another request with this Idempotency-Key has taken this one's place", code="idempotency_in_progress")
+
+
 def finish(ticket: Ticket, *, status: int, body: dict[str, Any], location: str | None = None) -> None:
     """Keep the answer. Without effect where the ticket was taken over."""
     with write() as session:
@@ -56,9 +91,9 @@ def finish(ticket: Ticket, *, status: int, body: dict[str, Any], location: str |
 
 
 def abandon(ticket: Ticket) -> None:
-    """Give the key back: nothing was made, the next request with it is as good as the first."""
+    """Give the key back, so that the next request with it is as good as the first; where something was made, that one will find it."""
     with write() as session:
-        session.execute(delete(Idempotency).where(*_held(ticket)))
+        session.execute(delete(Idempotency).where(*_held(ticket), Idempotency.location.is_(None)))
 
 
 def purge() -> int:
@@ -91,7 +126,7 @@ def _begin(session: Session, scope: str, key: str, fingerprint: str) -> Ticket |
         raise ConflictError("the first request with this Idempotency-Key is still being answered", code="idempotency_in_progress")
     row.created_at = moment
     session.flush()
-    return Ticket(row.id, row.created_at)
+    return Ticket(row.id, row.created_at, row.location)
 
 
 def _held(ticket: Ticket) -> tuple[Any, ...]:

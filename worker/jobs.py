@@ -13,6 +13,7 @@ from models.search import require_optuna
 from worker.audit import note
 from worker.database import Dataset, Event, Job, db_now, new_id, now, read, write
 from worker.errors import ConflictError, NotFoundError
+from worker.idempotency import note_made
 from worker.judgement import settle
 from worker.lease import add_status, send
 from worker.owners import ALL_OWNERS
@@ -74,6 +75,7 @@ def create_job(spec: JobSpec) -> dict[str, Any]:
             meta=dict(spec.metadata),
         )
         note(session, job.id)
+        note_made(session, job.id)
         return as_json(job)
 
 

@@ -15,13 +15,14 @@ from models import bundled
 from models.catalog import architectures
 from models.config import AUTO, ModelManifest
 from models.engine import Engine
-from models.errors import ArtifactError
+from models.errors import ArtifactError, SynesthesiaError
 from models.golden import read_golden
 from models.manifest import check_weights, read_evaluation
 from worker.aliases import aliases_of, is_named, resolve
 from worker.audit import note
 from worker.database import Job, Model, db_now, new_id, now, read, write
-from worker.errors import ConflictError, NotFoundError, QuotaError
+from worker.errors import ConflictError, NotFoundError
+from worker.idempotency import note_made
 from worker.model_files import fetch_model
 from worker.owners import ALL_OWNERS
 from worker.pages import Page, rfc3339
@@ -167,7 +168,8 @@ def import_model(archive: Path, *, name: str | None = None) -> dict[str, Any]:
             check_storage(session, size)
             add_model(session, manifest=manifest, evaluation=evaluation, blob=blob, size_bytes=size, model_id=model_id, name=name)
             note(session, model_id)
-    except QuotaError:
+            note_made(session, model_id)
+    except SynesthesiaError:
         get_storage().delete(blob)
         raise
     return get_model(model_id)

@@ -1,7 +1,7 @@
 """Datasets: upload, generate, look at, delete."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -51,7 +51,7 @@ async def create_dataset(request: Request, key: IdempotencyKey, uploads: Uploads
         _refuse_parameters(asked)
         wanted = validated(DatasetRequest, await small_body(request, settings.max_json_bytes))
         fingerprint = fingerprint_of(wanted.model_dump_json())
-        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _generate(wanted))
+        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _generate(wanted), _find)
     body = FileBody(request, fields=_FIELDS, takes=ARCHIVE_TYPES.__contains__, expected=_EXPECTED)
     if not body.is_form:
         validated_fields(DatasetForm, asked)  # before gigabytes are received
@@ -59,7 +59,7 @@ async def create_dataset(request: Request, key: IdempotencyKey, uploads: Uploads
         form = validated_fields(DatasetForm, asked | upload.fields)
         kind = require_format(upload, body.media_type)
         fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
-        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _create(upload, form, kind))
+        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _create(upload, form, kind), _find)
 
 
 def _refuse_parameters(asked: dict[str, str]) -> None:
@@ -70,8 +70,7 @@ def _refuse_parameters(asked: dict[str, str]) -> None:
 
 
 def _generate(wanted: DatasetRequest) -> Made:
-    body = generated.generate_dataset(wanted.config, wanted.name)
-    return Made(202, body, f"/datasets/{body['id']}")
+    return _made(generated.generate_dataset(wanted.config, wanted.name))
 
 
 def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:
@@ -84,6 +83,14 @@ def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:
         modality=form.modality,
         parent=form.parent,
     )
+    return _made(body)
+
+
+def _find(dataset_id: str) -> Made:
+    return _made(datasets.get_dataset(dataset_id))
+
+
+def _made(body: dict[str, Any]) -> Made:
     return Made(202, body, f"/datasets/{body['id']}")
 
 

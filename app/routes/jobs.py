@@ -1,7 +1,7 @@
 """Jobs: create, watch, cancel, pause, resume."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
@@ -45,12 +45,15 @@ def create_job(
     """Queue a training job."""
     if dry_run:
         return Answer(quotes.quote_job(spec))
-    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _create(spec))
+    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _made(jobs.create_job(spec)), _find)
 
 
-def _create(spec: JobSpec) -> Made:
-    body = jobs.create_job(spec)
+def _made(body: dict[str, Any]) -> Made:
     return Made(202, body, f"/jobs/{body['id']}")
+
+
+def _find(job_id: str) -> Made:
+    return _made(jobs.get_job(job_id))
 
 
 @router.get("/jobs", response_model=JobList, responses=problems(422, 503), openapi_extra={"parameters": [METADATA_PARAMETER]})

@@ -1,7 +1,7 @@
 """Models, aliases and backbones."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
@@ -34,7 +34,7 @@ from app.schemas.models import (
     ModelList,
 )
 from app.streaming import tar_chunks, tar_size
-from app.uploads import Upload, require_format
+from app.uploads import require_format
 from models.config import Modality, Split, Text
 from models.errors import ArtifactError
 from models.restated import restated
@@ -78,12 +78,17 @@ async def import_model(
         if require_format(upload, body.media_type) != "tar":
             raise ArtifactError("an artifact is an uncompressed tar", param="file")
         fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
-        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _import(upload, form))
+        return await asyncio.to_thread(
+            answer_once, request, key, fingerprint, lambda: _made(registry.import_model(upload.path, name=form.name)), _find
+        )
 
 
-def _import(upload: Upload, form: ModelForm) -> Made:
-    body = registry.import_model(upload.path, name=form.name)
+def _made(body: dict[str, Any]) -> Made:
     return Made(201, body, f"/models/{body['id']}")
+
+
+def _find(model_id: str) -> Made:
+    return _made(registry.get_model(model_id))
 
 
 @router.get("/models/{model_id}", response_model=Model, responses=problems(404, 410, 503))

@@ -1,6 +1,6 @@
 """Ranking sources before any training: a job like others, whose result is the ranking."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -10,7 +10,7 @@ from app.documents import json_request
 from app.jsonbody import json_body
 from app.schemas.jobs import Job
 from models.transferability import TransferabilitySpec
-from worker import candidates
+from worker import candidates, jobs
 
 router = APIRouter(tags=["jobs"])
 
@@ -27,9 +27,12 @@ def create_transferability(
     request: Request, key: IdempotencyKey, spec: Annotated[TransferabilitySpec, Depends(json_body(TransferabilitySpec))]
 ) -> Response:
     """Queue a ranking of sources for a dataset; `result` of the job holds it once the job has succeeded."""
-    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _create(spec))
+    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _made(candidates.create_ranking(spec)), _find)
 
 
-def _create(spec: TransferabilitySpec) -> Made:
-    body = candidates.create_ranking(spec)
+def _made(body: dict[str, Any]) -> Made:
     return Made(202, body, f"/jobs/{body['id']}")
+
+
+def _find(job_id: str) -> Made:
+    return _made(jobs.get_job(job_id))

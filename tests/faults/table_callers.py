@@ -110,7 +110,11 @@ CALLERS = (
     ),
     Row(
         "idempotency", "one key in fifty requests, and after a crash", "threads", "one effect, one answer",
-        ("tests/worker/test_idempotency.py", "tests/app/routes/test_jobs.py::test_a_key_makes_one_job_of_fifty_requests"),
+        (
+            "tests/worker/test_idempotency.py",
+            "tests/app/routes/test_lost_answers.py",
+            "tests/app/routes/test_jobs.py::test_a_key_makes_one_job_of_fifty_requests",
+        ),
     ),
     Row(
         "archives", "hostile zips and tars, and strange legal ones", "built case by case, and changed bytes", "refused by name, or read",

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from models.errors import InputError, SynesthesiaError
 from worker.database import Idempotency, read, write
 from worker.errors import ConflictError
-from worker.idempotency import Replay, Ticket, abandon, begin, finish, purge
+from worker.idempotency import Replay, Ticket, abandon, answering, begin, finish, note_made, purge
 from worker.settings import Settings
 
 
@@ -78,6 +78,38 @@ def test_a_maker_that_died_is_taken_over_and_can_no_longer_answer(settings: Sett
     assert code_of(lambda: begin("jobs", "k", "f1")) == "idempotency_in_progress"
     finish(heir, status=202, body={"id": "job_2"})
     assert begin("jobs", "k", "f1") == Replay(202, {"id": "job_2"}, None)
+
+
+def make(ticket: Ticket, object_id: str) -> None:
+    with answering(ticket), write() as session:
+        note_made(session, object_id)
+
+
+def test_what_was_made_without_an_answer_is_found_again(settings: Settings) -> None:
+    make(first(), "job_1")
+    age(61)
+    heir = first()
+    assert heir.made == "job_1"
+    abandon(heir)
+    age(61)
+    assert first().made == "job_1", "finding it may fail; it is still there"
+
+
+def test_whoever_was_taken_over_makes_nothing(settings: Settings) -> None:
+    dead = first()
+    age(61)
+    heir = first()
+    assert heir.made is None
+    assert code_of(lambda: make(dead, "job_1")) == "idempotency_in_progress"
+    make(heir, "job_2")
+    age(61)
+    assert first().made == "job_2"
+
+
+def test_without_a_key_nothing_is_noted(settings: Settings) -> None:
+    with write() as session:
+        note_made(session, "job_1")
+        assert session.scalar(select(func.count()).select_from(Idempotency)) == 0
 
 
 def test_a_key_given_back_is_as_new(settings: Settings) -> None:
