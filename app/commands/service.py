@@ -1,5 +1,6 @@
 """`synesthesia serve | api | worker`: the service itself, whole or in parts."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ def serve(
 
 def api(host: _Host = None, port: _Port = None, data_dir: DataDir = None) -> None:
     """Run one API process alone, for a deployment: DATABASE_URL, REDIS_URL and BLOB_URL say where the rest is."""
+    gc.disable()  # until it has started: see app/server.py
     export_options(host=host, port=port, data_dir=data_dir)
     from app.api import run_api  # noqa: PLC0415
     from worker.migrate import upgrade  # noqa: PLC0415

@@ -51,6 +51,8 @@ def client_of(settings: Settings, inner: ASGIApp = echo, **options: Any) -> Test
         (Settings(host="127.0.0.1.example.org"), "host"),
         (Settings(host="0.0.0.0", api_key=KEY), None),
         (Settings(host="0.0.0.0", api_key=KEY, auth="keys"), None),
+        (Settings(host="0.0.0.0", api_key=KEY[:15]), "api_key"),
+        (Settings(api_key="short"), None),
         (Settings(host="0.0.0.0", api_key=KEY, auth="off"), "auth"),
         (Settings(host="0.0.0.0", auth="off"), "host"),
         (Settings(auth="off"), None),
