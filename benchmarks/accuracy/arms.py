@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Case:
     arm: str
     clips: int | None  # a word; None: all
     seed: int
+    speaker: int | None = None
+    """whom no run of this case hears: measured by all clips of this one, trained on all other speakers'; None: by the archive's splits"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ ARMS: dict[str, Arm | Callable[..., NDArray[np.int64]]] = {
     "bundled": Arm("bundled"),
     "mnist": Arm("mnist-images"),
     "grocery": Arm("grocery-images"),
+    "arabic": Arm("speech-commands-arabic"),  # from speech to speech
     "bc_resnet": Arm(architecture="bc_resnet"),
     "mfcc_svm": mfcc_svm,
 }
@@ -84,8 +87,7 @@ def run_case(case: Case, work: Path) -> dict[str, Any]:
     """Carry one case out and return its row."""
     torch.set_num_threads(1)
     dataset = PackedDataset.open(dataset_folder(work, case.archive))
-    train = drawn(dataset, case.clips, case.seed)
-    measured = np.concatenate([np.asarray(dataset.indices(split), np.int64) for split in ("validation", "test")])
+    train, measured = _sides(dataset, case)
     began = time.monotonic()
     arm = ARMS[case.arm]
     if isinstance(arm, Arm):
@@ -94,9 +96,18 @@ def run_case(case: Case, work: Path) -> dict[str, Any]:
         predicted, more = arm(dataset, train, measured), {}
     right = predicted == np.asarray(dataset.item_labels)[measured]
     return {
-        "archive": case.archive, "arm": case.arm, "clips": case.clips, "seed": case.seed, "accuracy": float(right.mean()),
+        **asdict(case), "accuracy": float(right.mean()),
         "n": len(measured), "seconds": round(time.monotonic() - began, 1), **more,
     }  # fmt: skip
+
+
+def _sides(dataset: PackedDataset, case: Case) -> tuple[Ints, Ints]:
+    """Return the items that are trained on, and those that are measured."""
+    if case.speaker is not None:
+        theirs = np.asarray(dataset.item_groups) == case.speaker
+        return np.flatnonzero(~theirs), np.flatnonzero(theirs)
+    measured = np.concatenate([np.asarray(dataset.indices(split), np.int64) for split in ("validation", "test")])
+    return drawn(dataset, case.clips, case.seed), measured
 
 
 def drawn(dataset: PackedDataset, clips: int | None, seed: int) -> Ints:

@@ -1,4 +1,4 @@
-"""What the runs begin with, made once by the service itself: packed data, and image models from real pictures."""
+"""What the runs begin with, made once by the service itself: packed data, and models of real pictures, or of other words."""
 
 import shutil
 import tarfile
@@ -10,7 +10,7 @@ from app.client import Client
 from app.commands.progress import watch
 from app.demo.service import running_service
 
-IMAGE_ARCHIVES = {"mnist": "mnist-images", "grocery": "grocery-images"}  # arm → archive
+SOURCE_ARCHIVES = {"mnist": "mnist-images", "grocery": "grocery-images", "arabic": "speech-commands-arabic"}  # arm → archive
 
 
 def dataset_folder(work: Path, archive: str) -> Path:
@@ -19,14 +19,14 @@ def dataset_folder(work: Path, archive: str) -> Path:
 
 
 def source_folder(work: Path, archive: str) -> Path:
-    """Return where the artifact of the model that was trained on an image archive lies."""
+    """Return where the artifact of the model that was trained on another archive lies."""
     return work / "sources" / archive
 
 
 def prepared_sources(data: Path, work: Path, archive: str, arms: Iterable[str]) -> None:
-    """Pack the archive and train the image models that `arms` need, where `work` does not hold them already."""
-    images = [IMAGE_ARCHIVES[arm] for arm in arms if arm in IMAGE_ARCHIVES]
-    wanted = [name for name in images if not source_folder(work, name).exists()]
+    """Pack the archive and train the models that `arms` need, where `work` does not hold them already."""
+    sources = [SOURCE_ARCHIVES[arm] for arm in arms if arm in SOURCE_ARCHIVES]
+    wanted = [name for name in sources if not source_folder(work, name).exists()]
     if dataset_folder(work, archive).exists() and not wanted:
         return
     with (
@@ -35,8 +35,8 @@ def prepared_sources(data: Path, work: Path, archive: str, arms: Iterable[str]) 
         Client(url) as client,
     ):
         _pack(client, data / f"{archive}.zip", Path(name), dataset_folder(work, archive))
-        for image_archive in wanted:
-            _train(client, data / f"{image_archive}.zip", source_folder(work, image_archive))
+        for source in wanted:
+            _train(client, data / f"{source}.zip", source_folder(work, source))
 
 
 def _pack(client: Client, archive: Path, service: Path, target: Path) -> str:

@@ -45,6 +45,40 @@ def curve_report(archive: str, rows: Sequence[Row]) -> str:
     )
 
 
+def speakers_report(archive: str, rows: Sequence[Row]) -> str:
+    """Return the table of speakers left out in turn, in markdown."""
+    arms, speakers = list(dict.fromkeys(row["arm"] for row in rows)), sorted({row["speaker"] for row in rows})
+    whole = {arm: statistics.mean(row["accuracy"] for row in rows if row["arm"] == arm) for arm in arms}
+    error = 1 - whole.get("scratch", math.nan)
+    lines = [
+        [
+            arm,
+            *(_spoken(rows, arm, speaker) for speaker in speakers),
+            f"{100 * whole[arm]:.1f}",
+            "–" if arm == "scratch" else f"{100 * (1 - (1 - whole[arm]) / error):+.0f} %",
+        ]
+        for arm in arms
+    ]
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(
+        [
+            f"# {archive}: a speaker left out, {dt.datetime.now(dt.UTC):%Y-%m-%d}",
+            "",
+            machine(_LIBRARIES),
+            "",
+            f"Accuracy on all clips of a speaker, %, trained on those of the {len(speakers) - 1} others; {seeds} seed{'s' * (seeds > 1)}.",
+            "",
+            *markdown(["arm", *(f"speaker {speaker}" for speaker in speakers), "mean", "scratch's error that is gone"], lines),
+            "",
+        ]
+    )
+
+
+def _spoken(rows: Sequence[Row], arm: str, speaker: int) -> str:
+    found = [row["accuracy"] for row in rows if (row["arm"], row["speaker"]) == (arm, speaker)]
+    return f"{100 * statistics.mean(found):.1f}" if found else "–"
+
+
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a table's lines."""
     return [f"| {' | '.join(map(str, row))} |" for row in (columns, ["---"] * len(columns), *rows)]
