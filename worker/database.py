@@ -230,7 +230,9 @@ def get_engine() -> Engine:
     """Return the process's engine. Not to be used across fork: call `get_engine.cache_clear()` in the child."""
     url = get_settings().resolved_database_url
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_recycle=1800)
+        # libpq waits without end by default: for a server that accepts and says nothing, and for one behind a dead connection.
+        patience = {"connect_timeout": 10, "tcp_user_timeout": 30_000}  # seconds, milliseconds
+        return create_engine(url, pool_pre_ping=True, pool_recycle=1800, connect_args=patience)
     engine = create_engine(url, connect_args={"timeout": 10.0, "check_same_thread": False})
     event.listen(engine, "connect", _configure_sqlite)
     # pysqlite begins a transaction at the first write, as a deferred one: a read before it makes SQLITE_BUSY immediate

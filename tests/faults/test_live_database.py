@@ -5,12 +5,14 @@ Clients get 503 meanwhile at most, and no process of ours has to be started agai
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from tests.conftest import sound_archive
 from tests.faults.chaos import FAKES, import_model, post_job, state_counts, upload_tones
@@ -19,6 +21,8 @@ from tests.faults.invariants import Answers, check_data, check_rows
 from tests.rig import NEWER_SCHEMA
 from tests.servers import Postgres, postgres
 from tests.service import PARTS, Service, wait_until
+from worker.database import get_engine, read
+from worker.settings import Settings, get_settings
 from worker.states import TERMINAL
 
 AWAY_SECONDS = 5.0
@@ -136,3 +140,15 @@ def _migrate(url: str) -> None:
         for statement in NEWER_SCHEMA:
             connection.execute(text(statement))
     engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_database_that_accepts_and_says_nothing_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/postgres")
+        get_settings.cache_clear()
+        get_engine.cache_clear()
+        began = time.monotonic()
+        with pytest.raises(OperationalError), read() as session:
+            session.execute(text("SELECT 1"))
+        assert time.monotonic() - began < 30
