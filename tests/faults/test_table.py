@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.report import Recorder, covers, judge, main, markdown
+from tests.faults.page import as_page, in_readme, merged, read
+from tests.faults.report import Recorder, covers, judge, line_of, main
 from tests.faults.rows import Row
 from tests.faults.table import ROWS
 from tests.rig import ROOT
@@ -59,7 +60,7 @@ def test_a_row_survives_only_by_tests_that_passed(outcomes: dict[str, str], surv
     found = judge(ROW, Recorder(outcomes, dict.fromkeys(outcomes, 0.5)))
     assert found.survived == survived
     assert words in found.words
-    assert ("| yes |" in markdown([found])) == survived
+    assert ("| yes |" in as_page([line_of(found)])) == survived
 
 
 def test_one_name_is_not_the_beginning_of_another() -> None:
@@ -113,3 +114,19 @@ def test_an_unknown_row_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["no-such-row"])
     assert ended.value.code == 2
+
+
+def test_a_run_of_some_rows_replaces_their_lines() -> None:
+    rows = [Row(name, f"fault {name}", "how", "what", ("tests/a.py",)) for name in "abc"]
+    failed, passed = (
+        [line_of(judge(row, Recorder({"tests/a.py::t": end}, {"tests/a.py::t": 0.1}))) for row in rows] for end in ("failed", "passed")
+    )
+    kept = read(as_page(failed))
+    assert kept == failed
+    lines = merged(kept, passed[1:2], ["fault c", "fault b", "fault d"])
+    assert [(line.fault, line.survived) for line in lines] == [("fault c", "**no**"), ("fault b", "yes")]
+    place = "# T\n<!-- faults: written by make faults -->\nold\n<!-- end of faults -->\nmore\n"
+    written = in_readme(place, lines)
+    assert "old" not in written
+    assert "1 of 2 faults survived" in written
+    assert in_readme(written, lines) == written
