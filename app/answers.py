@@ -50,22 +50,35 @@ class Made:
         return Answer(self.body, self.status, headers)
 
 
-def answer_once(request: Request, key: str | None, fingerprint: str, make: Callable[[], Made], find: Callable[[str], Made]) -> Answer:
+@dataclass(frozen=True)
+class Kind:
+    """What a POST makes: the status that says so, the address of all of them, and how one is found by its id."""
+
+    status: int
+    address: str
+    find: Callable[[str], dict[str, Any]]
+
+    def made(self, body: dict[str, Any]) -> Made:
+        """Return that one was made, of which `body` tells."""
+        return Made(self.status, body, f"{self.address}/{body['id']}")
+
+
+def answer_once(request: Request, key: str | None, fingerprint: str, kind: Kind, make: Callable[[], dict[str, Any]]) -> Answer:
     """Answer with what `make` makes; a repeated `key` gets the first answer again. Blocks: call it in a thread.
 
-    `find` tells of a thing by its id: where an earlier request with the key made it and died before it could say so.
+    What an earlier request with the key made, and died before it could say so, is found and not made again.
 
     Raises ConflictError (still in progress), InputError (the key stood with another fingerprint), and what `make` raises.
     """
     if key is None:
-        return make().answer()
+        return kind.made(make()).answer()
     outcome = idempotency.begin(f"{caller_of(request)}:{request.scope['route'].name}", key, fingerprint)
     if isinstance(outcome, idempotency.Replay):
         return Made(outcome.status, outcome.body, outcome.location or "").answer(replayed=True)
     made: Made | None = None
     try:
         with idempotency.answering(outcome):
-            made = make() if outcome.made is None else find(outcome.made)
+            made = kind.made(make() if outcome.made is None else kind.find(outcome.made))
     finally:
         if made is None:
             idempotency.abandon(outcome)

@@ -22,9 +22,10 @@ _DRAIN_SECONDS = 5  # open requests may finish; event streams never do and are c
 def run_api(settings: Settings, *, descriptor: int | None = None) -> None:
     """Serve HTTP until SIGTERM or SIGINT. `descriptor` is an inherited listening socket; without it host and port of `settings`.
 
+    The garbage collector, which callers let rest while all of this is imported, works again once it has started.
+
     Raises ConfigError when the address needs a key and there is none.
     """
-    gc.disable()  # until it has started: see app/server.py
     check_exposure(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
     configure_logging(settings.log_level)

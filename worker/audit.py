@@ -3,8 +3,7 @@
 Rows are only ever added. A change that is undone by a failure leaves none, as its transaction leaves nothing.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from models.errors import ConfigError
+from worker.bound import bound
 from worker.database import Audit, now, read, write
 from worker.pages import Page, rfc3339
 
@@ -37,14 +37,9 @@ class Origin:
 _origin: ContextVar[Origin | None] = ContextVar("origin", default=None)
 
 
-@contextlib.contextmanager
-def done_by(origin: Origin) -> Iterator[None]:
+def done_by(origin: Origin) -> AbstractContextManager[None]:
     """Let the changes that are made until the block ends be those of `origin`; threads that are started meanwhile know it too."""
-    token = _origin.set(origin)
-    try:
-        yield
-    finally:
-        _origin.reset(token)
+    return bound(_origin, origin)
 
 
 def note(session: Session, object_id: str) -> None:

@@ -4,8 +4,7 @@ What a keyed request makes is written beside its key in the transaction that mak
 kept its answer, and one that comes back after another took the key over, leave one thing and not two.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models.errors import InputError
+from worker.bound import bound
 from worker.database import Idempotency, now, write
 from worker.errors import ConflictError
 from worker.settings import get_settings
@@ -59,14 +59,9 @@ def begin(scope: str, key: str, fingerprint: str) -> Ticket | Replay:
             return _begin(session, scope, key, fingerprint)
 
 
-@contextlib.contextmanager
-def answering(ticket: Ticket) -> Iterator[None]:
+def answering(ticket: Ticket) -> AbstractContextManager[None]:
     """Let what is made until the block ends be what the request of `ticket` made."""
-    token = _ticket.set(ticket)
-    try:
-        yield
-    finally:
-        _ticket.reset(token)
+    return bound(_ticket, ticket)
 
 
 def note_made(session: Session, object_id: str) -> None:

@@ -4,13 +4,14 @@ A request is answered in the view of its caller. Whatever it asks the database f
 is that for an absent id, without a place that has to make it so. What a worker does for a job is done in no view; it sees all.
 """
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Mapped, ORMExecuteState, mapped_column, with_loader_criteria
 from sqlalchemy.types import String
+
+from worker.bound import bound
 
 NO_OWNER = ""  # of what was made before there were keys, on an open service, or by a key without an owner
 ALL_OWNERS: dict[str, Any] = {"all_owners": True}  # execution options of a query that has to count what its caller may not see
@@ -37,14 +38,9 @@ def current_owner() -> str:
     return _view.get().owner
 
 
-@contextlib.contextmanager
-def seen_by(view: View) -> Iterator[None]:
+def seen_by(view: View) -> AbstractContextManager[None]:
     """Work in a view until the block ends; threads and tasks that are started meanwhile do too."""
-    token = _view.set(view)
-    try:
-        yield
-    finally:
-        _view.reset(token)
+    return bound(_view, view)
 
 
 class Owned:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
+from app.answers import Answer, Kind, answer_once, deleted, fingerprint_of, listing, problems
 from app.dependencies import DatasetId, IdempotencyKey, Limit, SettingsDep, UploadsDep, require_dataset_quota, require_disk
 from app.documents import file_request
 from app.errors import ValidationError
@@ -20,6 +20,7 @@ from worker.statistics import statistics_of
 from worker.worth import worth_by_items
 
 router = APIRouter(tags=["datasets"])
+_DATASET = Kind(202, "/datasets", datasets.get_dataset)
 _FIELDS = frozenset(DatasetForm.model_fields)
 _AS_FIELD = "With a raw body: as the form's field."
 _EXPECTED = "application/zip, application/x-tar or application/gzip, or application/json for images by formula"
@@ -51,7 +52,9 @@ async def create_dataset(request: Request, key: IdempotencyKey, uploads: Uploads
         _refuse_parameters(asked)
         wanted = validated(DatasetRequest, await small_body(request, settings.max_json_bytes))
         fingerprint = fingerprint_of(wanted.model_dump_json())
-        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _generate(wanted), _find)
+        return await asyncio.to_thread(
+            answer_once, request, key, fingerprint, _DATASET, lambda: generated.generate_dataset(wanted.config, wanted.name)
+        )
     body = FileBody(request, fields=_FIELDS, takes=ARCHIVE_TYPES.__contains__, expected=_EXPECTED)
     if not body.is_form:
         validated_fields(DatasetForm, asked)  # before gigabytes are received
@@ -59,7 +62,7 @@ async def create_dataset(request: Request, key: IdempotencyKey, uploads: Uploads
         form = validated_fields(DatasetForm, asked | upload.fields)
         kind = require_format(upload, body.media_type)
         fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
-        return await asyncio.to_thread(answer_once, request, key, fingerprint, lambda: _create(upload, form, kind), _find)
+        return await asyncio.to_thread(answer_once, request, key, fingerprint, _DATASET, lambda: _create(upload, form, kind))
 
 
 def _refuse_parameters(asked: dict[str, str]) -> None:
@@ -69,12 +72,8 @@ def _refuse_parameters(asked: dict[str, str]) -> None:
         )
 
 
-def _generate(wanted: DatasetRequest) -> Made:
-    return _made(generated.generate_dataset(wanted.config, wanted.name))
-
-
-def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:
-    body = datasets.create_dataset(
+def _create(upload: Upload, form: DatasetForm, kind: str) -> dict[str, Any]:
+    return datasets.create_dataset(
         upload=upload.path,
         sha256=upload.sha256,
         size=upload.size,
@@ -83,15 +82,6 @@ def _create(upload: Upload, form: DatasetForm, kind: str) -> Made:
         modality=form.modality,
         parent=form.parent,
     )
-    return _made(body)
-
-
-def _find(dataset_id: str) -> Made:
-    return _made(datasets.get_dataset(dataset_id))
-
-
-def _made(body: dict[str, Any]) -> Made:
-    return Made(202, body, f"/datasets/{body['id']}")
 
 
 @router.get("/datasets", response_model=DatasetList, responses=problems(422, 503))

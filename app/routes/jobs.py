@@ -1,12 +1,12 @@
 """Jobs: create, watch, cancel, pause, resume."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from app.answers import Answer, Made, answer_once, fingerprint_of, listing, problems
+from app.answers import Answer, Kind, answer_once, fingerprint_of, listing, problems
 from app.dependencies import IdempotencyKey, JobId, Limit, MetadataFilter, StreamsDep, require_disk, wants_events
 from app.documents import METADATA_PARAMETER, events_response, json_request
 from app.jsonbody import json_body
@@ -19,6 +19,7 @@ from worker.pages import Page
 from worker.states import TERMINAL
 
 router = APIRouter(tags=["jobs"])
+JOB = Kind(202, "/jobs", jobs.get_job)
 _EVENT_ID = "^(evt_)?[0-9]{1,18}$"
 _After = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", description="Last id of the page before.")]
 _ControlOf = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{1,40}$", description="The controls of this job, and no other jobs.")]
@@ -45,15 +46,7 @@ def create_job(
     """Queue a training job."""
     if dry_run:
         return Answer(quotes.quote_job(spec))
-    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _made(jobs.create_job(spec)), _find)
-
-
-def _made(body: dict[str, Any]) -> Made:
-    return Made(202, body, f"/jobs/{body['id']}")
-
-
-def _find(job_id: str) -> Made:
-    return _made(jobs.get_job(job_id))
+    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), JOB, lambda: jobs.create_job(spec))
 
 
 @router.get("/jobs", response_model=JobList, responses=problems(422, 503), openapi_extra={"parameters": [METADATA_PARAMETER]})

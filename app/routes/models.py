@@ -1,12 +1,12 @@
 """Models, aliases and backbones."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import FileResponse, StreamingResponse
 
-from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
+from app.answers import Answer, Kind, answer_once, deleted, fingerprint_of, listing, problems
 from app.dependencies import (
     AliasRef,
     IdempotencyKey,
@@ -43,6 +43,7 @@ from worker.contents import judged_items
 from worker.errors import NotFoundError
 
 router = APIRouter(tags=["models"])
+_MODEL = Kind(201, "/models", registry.get_model)
 _TAR_TYPES = ("application/x-tar", "application/octet-stream")
 _After = Annotated[str | None, Query(pattern=r"^mdl_[0-9a-z]{1,40}$", description="Last id of the page before.")]
 
@@ -79,16 +80,8 @@ async def import_model(
             raise ArtifactError("an artifact is an uncompressed tar", param="file")
         fingerprint = fingerprint_of(upload.sha256, form.model_dump_json())
         return await asyncio.to_thread(
-            answer_once, request, key, fingerprint, lambda: _made(registry.import_model(upload.path, name=form.name)), _find
+            answer_once, request, key, fingerprint, _MODEL, lambda: registry.import_model(upload.path, name=form.name)
         )
-
-
-def _made(body: dict[str, Any]) -> Made:
-    return Made(201, body, f"/models/{body['id']}")
-
-
-def _find(model_id: str) -> Made:
-    return _made(registry.get_model(model_id))
 
 
 @router.get("/models/{model_id}", response_model=Model, responses=problems(404, 410, 503))

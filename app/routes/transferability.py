@@ -1,16 +1,17 @@
 """Ranking sources before any training: a job like others, whose result is the ranking."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from app.answers import Made, answer_once, fingerprint_of, problems
+from app.answers import answer_once, fingerprint_of, problems
 from app.dependencies import IdempotencyKey, require_disk
 from app.documents import json_request
 from app.jsonbody import json_body
+from app.routes.jobs import JOB
 from app.schemas.jobs import Job
 from models.transferability import TransferabilitySpec
-from worker import candidates, jobs
+from worker import candidates
 
 router = APIRouter(tags=["jobs"])
 
@@ -27,12 +28,4 @@ def create_transferability(
     request: Request, key: IdempotencyKey, spec: Annotated[TransferabilitySpec, Depends(json_body(TransferabilitySpec))]
 ) -> Response:
     """Queue a ranking of sources for a dataset; `result` of the job holds it once the job has succeeded."""
-    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), lambda: _made(candidates.create_ranking(spec)), _find)
-
-
-def _made(body: dict[str, Any]) -> Made:
-    return Made(202, body, f"/jobs/{body['id']}")
-
-
-def _find(job_id: str) -> Made:
-    return _made(jobs.get_job(job_id))
+    return answer_once(request, key, fingerprint_of(spec.model_dump_json()), JOB, lambda: candidates.create_ranking(spec))

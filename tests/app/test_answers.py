@@ -1,11 +1,12 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from app.answers import Answer, Made, answer_once, deleted, fingerprint_of, listing, problems
+from app.answers import Answer, Kind, answer_once, deleted, fingerprint_of, listing, problems
 from models.errors import ConfigError, InputError
 from worker.errors import ConflictError
 from worker.keys import Caller
@@ -56,16 +57,16 @@ class Maker:
         self.made = 0
         self.error: Exception | None = None
 
-    def __call__(self) -> Made:
+    def __call__(self) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
         self.made += 1
-        return Made(201, {"id": f"x{self.made}"}, f"/x/{self.made}")
+        return {"id": f"x{self.made}"}
 
 
-def once(request: Request, key: str | None, fingerprint: str, make: Callable[[], Made]) -> Answer:
+def once(request: Request, key: str | None, fingerprint: str, make: Callable[[], dict[str, Any]]) -> Answer:
     """Where nothing was ever made without an answer, nothing is looked for."""
-    return answer_once(request, key, fingerprint, make, lambda made: pytest.fail(f"looked for {made}"))
+    return answer_once(request, key, fingerprint, Kind(201, "/x", lambda made: pytest.fail(f"looked for {made}")), make)
 
 
 def body_of(answer: Answer) -> str:
@@ -97,7 +98,7 @@ def test_another_caller_has_keys_of_its_own(settings: Settings) -> None:
 
 
 def test_while_the_first_is_being_answered_the_second_must_wait(settings: Settings) -> None:
-    def make_slowly() -> Made:
+    def make_slowly() -> dict[str, Any]:
         with pytest.raises(ConflictError) as caught:
             once(request_by(), "k", "f", Maker())
         assert caught.value.code == "idempotency_in_progress"
@@ -110,7 +111,7 @@ def test_while_the_first_is_being_answered_the_second_must_wait(settings: Settin
 def test_a_failure_gives_the_key_back(settings: Settings, error: BaseException) -> None:
     make = Maker()
 
-    def fail() -> Made:
+    def fail() -> dict[str, Any]:
         raise error
 
     with pytest.raises(type(error)):
