@@ -58,6 +58,7 @@ class AugmentationConfig(TypedDict):
 
     crop: NotRequired[bool]
     echo: NotRequired[bool]
+    erase: NotRequired[bool]
     flip: NotRequired[Literal['auto'] | bool]
     mixup: NotRequired[float]
     noise: NotRequired[bool]

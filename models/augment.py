@@ -28,6 +28,7 @@ MASKS = 2
 BAND_MASK_SHARE = 1 / 5
 FRAME_MASK_SHARE = 3 / 20
 PAD_SHARE = 1 / 8
+ROW_ERASE_SHARE, COLUMN_ERASE_SHARE = 1 / 6, 1 / 8
 # Throats of grown men and small children differ by half in length, those of most speakers by less (Jaitly and Hinton 2013).
 WARP_RANGE = (0.85, 1.18)
 # Share of the items that are heard in a room, how long it rings (seconds until 60 dB are gone), and how loud that is.
@@ -62,7 +63,7 @@ def augment_pictures(x: Tensor, config: AugmentationConfig, generator: Generator
         x = pad_crop(x, generator)
     if config.flip is True:
         x = flip(x, generator)
-    return x
+    return erase(x, generator) if config.erase else x
 
 
 def time_shift(x: Tensor, max_samples: int, generator: Generator) -> Tensor:
@@ -200,6 +201,18 @@ def pad_crop(x: Tensor, generator: Generator) -> Tensor:
     lefts = torch.randint(0, 2 * right + 1, (batch,), generator=generator).to(x.device)
     crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (batch, channels, tops, lefts, height, width)
     return crops[torch.arange(batch, device=x.device), :, tops, lefts]
+
+
+def erase(x: Tensor, generator: Generator) -> Tensor:
+    """Return pictures, shape (batch, channels, height, width), with two bands of rows and two of columns set to each channel's mean.
+
+    What SpecAugment does to a spectrogram (arXiv 1904.08779), for pictures whose rows and columns mean something.
+    """
+    _, _, height, width = x.shape
+    rows = _stretches(len(x), height, ROW_ERASE_SHARE, generator).to(x.device)
+    columns = _stretches(len(x), width, COLUMN_ERASE_SHARE, generator).to(x.device)
+    erased = rows[:, None, :, None] | columns[:, None, None, :]
+    return torch.where(erased, x.mean(dim=(2, 3), keepdim=True), x)
 
 
 def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:

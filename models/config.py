@@ -147,6 +147,7 @@ class AugmentationConfig(Frozen):
         "auto", description="pictures: mirrored left to right; auto: colour sets only, as a mirrored glyph is another glyph"
     )
     crop: bool = Field(True, description="pictures: padded by an eighth and cropped at random")
+    erase: bool = Field(False, description="pictures: two bands of rows and two of columns hidden, as spec_augment does to sounds")
 
 
 class SearchConfig(Frozen):

@@ -1,11 +1,15 @@
 """Spectrograms of words that nobody has spoken: a voice's resonances, its pitch, its noises and its pauses, all by formula.
 
-A label is a string of random sounds (vowels, nasals, hisses, stops), an item one way to say it: by a longer or a shorter throat, higher
-or lower, faster or slower, in more or less noise. The source-filter model of speech (Fant 1960) gives the power at each frequency; what
-Klatt 1980 (J. Acoust. Soc. Am. 67, 971) reports of formants and bandwidths gives the ranges. Low frequencies are at the top, on a mel
-scale, as the service lays its spectrograms; grey, and brighter where there is more of a sound.
+A label is a string of sounds (vowels, nasals, hisses, stops) of one invented language, an item one way to say it: by a longer or a
+shorter throat, higher or lower, faster or slower, in more or less noise. The source-filter model of speech (Fant 1960) gives the power
+at each frequency; what Klatt 1980 (J. Acoust. Soc. Am. 67, 971) reports of formants and bandwidths gives the ranges. Low frequencies
+are at the top, on a mel scale, as the service lays its spectrograms; grey, and brighter where there is more of a sound.
+
+A picture is 0.8 s long. With 40 pixels a side its bands and columns are those of the service's own spectrograms, 40 bands every 20 ms,
+and that counts: a probe on 20 real words found 73.6 % from 5 clips a word with 40 pixels and 60.6 with 32 of a second (3000 steps each).
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +31,24 @@ _CENTERING = 0.8  # share of each band's mean over time that is taken away
 _FLOOR = (-11.0, -2.5)  # nats below the loudest place: the noise around
 _GRAIN = 0.4  # nats: deviation of single places
 _NARROW = 0.25  # share of the microphones that hear nothing above some band, as telephones
-_GLIDE = 0.045  # of the picture's width: how quickly the mouth moves
+_GLIDE = 0.055  # of the picture's width: how quickly the mouth moves
+_WIDTH = (0.35, 0.95)  # of the picture's width: a word of many sounds
+_VOWELS = 18
+_CONSONANTS = (8, 8, 5, 5)  # hisses, stops, hums, voiced hisses
+_HISS_HZ = (1200.0, 7000.0)
+_DIALECT = 0.04  # deviation of each sound in each word: neighbours color it
+_LANGUAGE_SEED = 20100551
+
+
+@dataclass(frozen=True)
+class _Language:
+    """What all words are made of, so that words are told apart by the order of their sounds, too, as in speech."""
+
+    vowels: Floats  # formants, Hz, (vowels, 4)
+    consonants: Floats  # formants, Hz, (consonants, 4)
+    kinds: NDArray[np.int64]  # of the consonants: 0 hiss, 1 stop, 2 hum, 3 voiced hiss
+    hiss_hz: Floats
+    hiss_width: Floats  # share of its frequency
 
 
 @dataclass(frozen=True)
@@ -54,26 +75,52 @@ def draw(random: np.random.Generator, items: int, side: int) -> Pixels:
     return grey(_seen(random, power))
 
 
+@functools.cache
+def _language() -> _Language:
+    """Return the one language there is."""
+    random = np.random.default_rng(_LANGUAGE_SEED)
+    count = sum(_CONSONANTS)
+    vowels, consonants = _spread(random, _VOWELS), _spread(random, count)
+    low, high = np.log(_HISS_HZ)
+    hiss_hz = np.exp(random.permutation(np.linspace(low, high, count)))
+    return _Language(
+        vowels, consonants, np.repeat(np.arange(len(_CONSONANTS)), _CONSONANTS), single(hiss_hz), single(random.uniform(0.15, 0.5, count))
+    )
+
+
+def _spread(random: np.random.Generator, count: int) -> Floats:
+    """Return formants, Hz, shape (count, 4), that lie apart: each is the remotest of twenty from those there are, as ears hear it."""
+    low, high = np.array(_RANGES).T
+    weight = np.array([1.0, 1.0, 0.4, 0.2]) / (high - low)
+    chosen = random.uniform(low, high, (1, _FORMANTS))
+    while len(chosen) < count:
+        offered = random.uniform(low, high, (20, _FORMANTS))
+        nearest = (((offered[:, None] - chosen) * weight) ** 2).sum(axis=2).min(axis=1)
+        chosen = np.r_[chosen, offered[nearest.argmax()][None]]
+    chosen[:, 1] = np.maximum(chosen[:, 1], chosen[:, 0] + 250)
+    return single(chosen)
+
+
 def _word(random: np.random.Generator) -> _Word:
-    count = int(random.integers(*_SOUNDS))
-    low, high = np.array(_RANGES, dtype=np.float32).T
-    formants = random.uniform(low, high, (count, _FORMANTS)).astype(np.float32)
-    formants[:, 1] = np.maximum(formants[:, 1], formants[:, 0] + 250)
-    # Vowels and what hums alternate with what hisses, stops or is silent, as syllables do.
+    language, count = _language(), int(random.integers(*_SOUNDS))
+    # Vowels alternate with what hums, hisses or stops, as syllables do.
     vowel = (np.arange(count) + random.integers(2)) % 2 == 0
-    kind = random.choice(4, count, p=[0.3, 0.3, 0.25, 0.15])  # of the others: hiss, stop, hum, voiced hiss
+    consonant = random.integers(sum(_CONSONANTS), size=count)
+    formants = np.where(vowel[:, None], language.vowels[random.integers(_VOWELS, size=count)], language.consonants[consonant])
+    formants = formants * random.normal(1, _DIALECT, (count, _FORMANTS))
+    kind = language.kinds[consonant]
     voiced = np.where(vowel, 1.0, np.choose(kind, [0.0, 0.0, 0.35, 0.3]))
     hiss = np.where(vowel, 0.0, np.choose(kind, [1.0, 0.5, 0.0, 0.5])) * random.uniform(0.4, 1.0, count)
     length = np.where(vowel, random.uniform(0.8, 1.8, count), np.choose(kind, [1.0, 0.35, 0.7, 0.7]) * random.uniform(0.7, 1.3, count))
-    fields = (formants, voiced, hiss, random.uniform(1200, 7000, count), random.uniform(0.15, 0.5, count), length)
-    return _Word(*(np.asarray(field, dtype=np.float32) for field in fields))
+    hiss_hz = language.hiss_hz[consonant] * random.normal(1, _DIALECT, count)
+    return _Word(*(single(field) for field in (formants, voiced, hiss, hiss_hz, language.hiss_width[consonant], length)))
 
 
 def _timing(random: np.random.Generator, word: _Word, items: int, side: int) -> tuple[NDArray[np.int64], Floats]:
     """Return which sound is said at each column, shape (items, side), and 1 where one is, 0 before and after the word and in closures."""
     lengths = word.length * random.uniform(1 - _DURATION, 1 + _DURATION, (items, len(word.length)))
     ends = np.cumsum(lengths, axis=1)
-    whole = random.uniform(0.3, 0.75, (items, 1)) * np.clip(0.6 + 0.1 * len(word.length), 0, 1)  # of the picture
+    whole = random.uniform(*_WIDTH, (items, 1)) * np.clip(0.6 + 0.1 * len(word.length), 0, 1)  # of the picture
     start = random.uniform(0, 1, (items, 1)) * (1 - whole)
     place = ((np.arange(side) + 0.5) / side - start) / whole * ends[:, -1:]
     sound = (place[:, :, None] > ends[:, None, :]).sum(axis=2).clip(0, len(word.length) - 1)

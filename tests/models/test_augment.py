@@ -18,6 +18,7 @@ from models.augment import (
     augment_pictures,
     augment_waveforms,
     echo,
+    erase,
     flip,
     gain,
     mixup,
@@ -39,7 +40,7 @@ WAVEFORM_CHANGES: dict[str, Change] = {
     "echo": lambda x, generator: echo(x, 8000, generator),
     "add_noise": add_noise,
 }
-PICTURE_CHANGES: dict[str, Change] = {"flip": flip, "pad_crop": pad_crop}
+PICTURE_CHANGES: dict[str, Change] = {"flip": flip, "pad_crop": pad_crop, "erase": erase}
 CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, "spec_augment": spec_augment, "warp": warp}
 
 
@@ -104,7 +105,8 @@ def test_an_unresolved_flip_mirrors_nothing() -> None:
     config = OFF.model_copy(update={"flip": "auto"})
     assert augment_pictures(x, config, seeded()) is x
     assert torch.equal(augment_pictures(x, OFF.model_copy(update={"flip": True}), seeded()), flip(x, seeded()))
-    assert torch.equal(augment_pictures(x, OFF.model_copy(update={"crop": True}), seeded()), pad_crop(x, seeded()))
+    for option, change in (("crop", pad_crop), ("erase", erase)):
+        assert torch.equal(augment_pictures(x, OFF.model_copy(update={option: True}), seeded()), change(x, seeded()))
     features = inputs_of("spec_augment")
     assert torch.equal(
         augment_features(features, OFF.model_copy(update={"spec_augment": True}), seeded()), spec_augment(features, seeded())
@@ -128,6 +130,15 @@ def test_the_shift_is_a_tenth_of_a_second() -> None:
     moved = augment_waveforms(click, OFF.model_copy(update={"time_shift": True}), 8000, seeded())
     distance = (moved.argmax(dim=1) - 2000).abs().max()
     assert 790 < distance <= 800
+
+
+def test_erasing_hides_up_to_two_sixths_of_the_rows_and_two_eighths_of_the_columns() -> None:
+    x = torch.rand((2000, 3, 24, 24), generator=seeded(9))
+    hidden = erase(x, seeded()) == x.mean(dim=(2, 3), keepdim=True)
+    assert (hidden.all(dim=1) == hidden.any(dim=1)).all()  # in all channels alike
+    rows, columns = hidden[:, 0].all(dim=2).sum(dim=1), hidden[:, 0].all(dim=1).sum(dim=1)
+    assert (int(rows.max()), int(columns.max())) == (8, 6)
+    assert (rows + columns == 0).sum() > 0  # some are seen whole
 
 
 def test_speed_moves_the_pitch_by_up_to_a_tenth() -> None:

@@ -387,7 +387,7 @@ def weights_after_an_epoch(job: str) -> dict[str, torch.Tensor]:
     return weights_of(trainer)
 
 
-@pytest.mark.parametrize("field", ["flip", "crop"])
+@pytest.mark.parametrize("field", ["flip", "crop", "erase"])
 def test_picture_augmentation_changes_the_weights(field: str) -> None:
     runs = []
     for on in (False, True):
