@@ -1,7 +1,7 @@
 """What a training job builds on: the source that was named, or under `auto` the one that wins a short race on the job's own items."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,26 +123,32 @@ class Founder:
 
     def _race(self, arms: dict[str, Foundation]) -> str:
         """Return the name of the arm to build on, and say why."""
-        track = _Track(self._order, self._dataset, self._device, self._hooks, next(iter(arms.values())).spec)
+        spec = next(iter(arms.values())).spec
+        data = TrainingData.from_dataset(self._dataset, PreparedItems(self._dataset, spec.features, self._order.folder))
+        track = Track(self._dataset, data, self._device, self._hooks, spec.seed)
         names = list(arms)
-        confidence = selection.CONFIDENCE if names[-1] == SCRATCH else 0.5
-        verdict = selection.race(names, lambda name, share: track.run(arms[name], share), confidence=confidence)
+        verdict = selection.race(names, lambda name, share: track.run(arms[name], share), confidence=confidence_over(names))
         last = [result for result in verdict.results if result.share == verdict.results[-1].share]
         words = ", ".join(f"{result.name} {result.accuracy:.1%}" for result in last)
-        data = {"winner": verdict.winner, "judged": len(last[0].right), "arms": [_as_json(result) for result in verdict.results]}
+        told = {"winner": verdict.winner, "judged": len(last[0].right), "arms": [_as_json(result) for result in verdict.results]}
         judged = f"right of {len(last[0].right)} clips kept apart, after {last[0].share:.0%} of the steps"
         message = f"auto builds on {verdict.winner}; {judged}: {words}"
-        self._hooks.report("message", message=message, data=data)
+        self._hooks.report("message", message=message, data=told)
         return verdict.winner
 
 
-class _Track:
+def confidence_over(names: Sequence[str]) -> float:
+    """Return how sure a race of arms, in order of belief, has to be of one further back: very of scratch, hardly of a user's own."""
+    return selection.CONFIDENCE if names[-1] == SCRATCH else 0.5
+
+
+class Track:
     """Where arms race: the items to train on, and those kept apart to judge by."""
 
-    def __init__(self, order: TrainingOrder, dataset: PackedDataset, device: torch.device, hooks: Hooks, spec: JobSpec) -> None:
+    def __init__(self, dataset: PackedDataset, data: TrainingData, device: torch.device, hooks: Hooks, seed: int) -> None:
+        """`data` are the job's items; what is kept apart of them depends on `seed`."""
         self._dataset, self._device, self._hooks = dataset, device, hooks
-        data = TrainingData.from_dataset(dataset, PreparedItems(dataset, spec.features, order.folder))
-        trained, self._judged = selection.split_for_race(data.train, data.validation, data.truth, data.groups, spec.seed)
+        trained, self._judged = selection.split_for_race(data.train, data.validation, data.truth, data.groups, seed)
         nothing = np.empty(0, np.int64)
         self._data = dataclasses.replace(data, train=trained, validation=nothing, test=nothing)
 

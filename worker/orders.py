@@ -42,6 +42,11 @@ class TrainingOrder(Frozen):
         return self.folder / f"start-{self.token}"
 
 
+def preview_folder(folder: Path, token: int) -> Path:
+    """Return where one start of the job with this folder leaves the artifact of its first answer."""
+    return folder / f"preview-{token}"
+
+
 class CandidateOrder(Frozen):
     """One source that a ranking judges, beside random weights of its architecture."""
 

@@ -10,14 +10,10 @@ from models.config import ModelManifest
 from worker.aliases import move_aliases, point_alias, take_default
 from worker.database import Job, Model, write
 from worker.lease import add_event, hold
+from worker.orders import preview_folder
 from worker.promotion import REFUSAL, kept_refusal, refusal
 from worker.registry import add_model
 from worker.storage import get_storage
-
-
-def preview_folder(folder: Path, token: int) -> Path:
-    """Return where one start leaves the artifact of its first answer."""
-    return folder / f"preview-{token}"
 
 
 def publish_preview(job: Job, folder: Path, report: dict[str, Any]) -> None:

@@ -16,9 +16,8 @@ from models.training_state import TrainingData
 from worker.checkpoints import Checkpoints
 from worker.finishing import Trained, evaluate, save_trained
 from worker.foundations import Foundation, Founder, Hooks, build_on
-from worker.orders import BaseOrder, TrainingOrder
+from worker.orders import BaseOrder, TrainingOrder, preview_folder
 from worker.preview import first_answer, save_first_answer
-from worker.previews import preview_folder
 from worker.reports import Reporter
 from worker.searching import Search
 from worker.telemetry import Telemetry

@@ -20,8 +20,9 @@ from worker.aliases import get_alias
 from worker.database import Alias, Job, Model, new_id, read
 from worker.errors import ConflictError, NotFoundError
 from worker.lease import claim
+from worker.orders import preview_folder
 from worker.owners import View, seen_by
-from worker.previews import preview_folder, publish_preview
+from worker.previews import publish_preview
 from worker.promotion import REFUSAL, refusal, require_passed
 from worker.settings import Settings
 from worker.work import WORK, job_folder
