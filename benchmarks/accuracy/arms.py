@@ -56,14 +56,17 @@ class Arm:
     source: str | None = None  # bundled, or an image archive
     architecture: str = "resnet_tiny"
     transfer: TransferConfig = _FULL
+    share: float = 1  # of the default recipe's epochs
 
 
 ARMS: dict[str, Arm | Callable[..., NDArray[np.int64]]] = {
     "scratch": Arm(),
     "bundled": Arm("bundled"),
+    "bundled_quarter": Arm("bundled", share=0.25),
     "mnist": Arm("mnist-images"),
     "grocery": Arm("grocery-images"),
     "arabic": Arm("speech-commands-arabic"),  # from speech to speech
+    "random_labels": Arm("random-labels"),  # whose source has learnt nothing
     "bc_resnet": Arm(architecture="bc_resnet"),
     "mfcc_svm": mfcc_svm,
 }
@@ -87,7 +90,7 @@ def run_case(case: Case, work: Path) -> dict[str, Any]:
     """Carry one case out and return its row."""
     torch.set_num_threads(1)
     dataset = PackedDataset.open(dataset_folder(work, case.archive))
-    train, measured = _sides(dataset, case)
+    train, measured = sides(dataset, case)
     began = time.monotonic()
     arm = ARMS[case.arm]
     if isinstance(arm, Arm):
@@ -101,7 +104,7 @@ def run_case(case: Case, work: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sides(dataset: PackedDataset, case: Case) -> tuple[Ints, Ints]:
+def sides(dataset: PackedDataset, case: Case) -> tuple[Ints, Ints]:
     """Return the items that are trained on, and those that are measured."""
     if case.speaker is not None:
         theirs = np.asarray(dataset.item_groups) == case.speaker
@@ -121,16 +124,9 @@ def drawn(dataset: PackedDataset, clips: int | None, seed: int) -> Ints:
 
 
 def _fit(arm: Arm, case: Case, dataset: PackedDataset, train: Ints, measured: Ints, work: Path) -> tuple[Ints, dict[str, Any]]:
-    source = load_source(arm.source, work)
-    spec = JobSpec(
-        dataset="ds_benchmark", type="finetune", seed=case.seed, base_model=bundled.NAME if source else arm.architecture,
-        transfer=arm.transfer if source else TransferConfig(mode="none"), hyperparameters=Hyperparameters(early_stopping_patience=None),
-    )  # fmt: skip
-    few = FewClips(dataset, train)
-    spec = resolve(spec, few, source=source.config if source else None)  # type: ignore[arg-type] # it looks like a dataset
-    whole = TrainingData.from_dataset(dataset, PreparedItems(dataset, spec.features, work))
-    data = replace(whole, train=train, validation=measured[:0], test=measured[:0])
-    network, record = build_on(Foundation(spec, source), dataset, data, torch.device("cpu"))
+    foundation, data = prepared(arm, case, dataset, train, work)
+    spec, device = foundation.spec, torch.device("cpu")
+    network, record = build_on(foundation, dataset, data, device)
     trainer = Trainer(network, spec, data, carried=record.shared_layers, frozen=record.frozen_layers)
     inputs = Inputs(data.items, "audio", spec.features)
     course: list[tuple[int, float]] = []
@@ -145,6 +141,23 @@ def _fit(arm: Arm, case: Case, dataset: PackedDataset, train: Ints, measured: In
     more = {"steps": trainer.counters.step, "training_seconds": round(trainer.counters.seconds, 1), "course": course}
     more["frames"] = n_frames(spec.features)
     return _predicted(network, inputs, measured), more
+
+
+def prepared(arm: Arm, case: Case, dataset: PackedDataset, train: Ints, work: Path) -> tuple[Foundation, TrainingData]:
+    """Return the settled job of an arm and its data: `train` alone, so that nothing is chosen by what is measured."""
+    source = load_source(arm.source, work)
+    hyperparameters = Hyperparameters(early_stopping_patience=None)
+    spec = JobSpec(
+        dataset="ds_benchmark", type="finetune", seed=case.seed, base_model=bundled.NAME if source else arm.architecture,
+        transfer=arm.transfer if source else TransferConfig(mode="none"), hyperparameters=hyperparameters,
+    )  # fmt: skip
+    spec = resolve(spec, FewClips(dataset, train), source=source.config if source else None)  # type: ignore[arg-type] # looks like a dataset
+    if arm.share != 1:
+        epochs = max(1, round(int(spec.hyperparameters.epochs) * arm.share))
+        spec = spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update={"epochs": epochs})})
+    whole = TrainingData.from_dataset(dataset, PreparedItems(dataset, spec.features, work))
+    nothing = train[:0]
+    return Foundation(spec, source), replace(whole, train=train, validation=nothing, test=nothing)
 
 
 def _predicted(network: Network, inputs: Inputs, items: Ints) -> Ints:

@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from arms import Case, run_case
 from rich.progress import Progress
 from tables import Row
 
+_SHOWN = ("arm", "clips", "speaker", "seed", "accuracy", "seconds", "chosen", "regret")
 
-def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int) -> list[Row]:
+
+def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int, run: Callable[[Case, Path], Row] = run_case) -> list[Row]:
     """Run the cases that `kept` has no row of, add theirs to it, and return all its rows."""
     rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     done = {Case(row["archive"], row["arm"], row["clips"], row["seed"], row.get("speaker")) for row in rows}
@@ -19,10 +21,10 @@ def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int) -
     spawn = multiprocessing.get_context("spawn")
     with Progress() as bar, ProcessPoolExecutor(processes, mp_context=spawn) as pool:
         task = bar.add_task("runs", total=len(missing))
-        for future in as_completed([pool.submit(run_case, case, work) for case in missing]):
+        for future in as_completed([pool.submit(run, case, work) for case in missing]):
             rows.append(future.result())
             with kept.open("a") as sink:
                 sink.write(json.dumps(rows[-1]) + "\n")
-            bar.console.print({name: rows[-1][name] for name in ("arm", "clips", "speaker", "seed", "accuracy", "seconds")})
+            bar.console.print({name: rows[-1][name] for name in _SHOWN if name in rows[-1]})
             bar.advance(task)
     return rows

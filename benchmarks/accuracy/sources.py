@@ -1,8 +1,10 @@
-"""What the runs begin with, made once by the service itself: packed data, and models of real pictures, or of other words."""
+"""What the runs begin with, made once by the service itself: packed data, and models of real pictures, of other words, or of nothing."""
 
+import random
 import shutil
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +12,13 @@ from app.client import Client
 from app.commands.progress import watch
 from app.demo.service import running_service
 
-SOURCE_ARCHIVES = {"mnist": "mnist-images", "grocery": "grocery-images", "arabic": "speech-commands-arabic"}  # arm → archive
+SOURCE_ARCHIVES = {  # arm → archive
+    "mnist": "mnist-images",
+    "grocery": "grocery-images",
+    "arabic": "speech-commands-arabic",
+    "random_labels": "random-labels",
+}
+_SHUFFLED, _EVERY = "mnist-images", 6  # what random-labels is made of: one picture of six
 
 
 def dataset_folder(work: Path, archive: str) -> Path:
@@ -36,7 +44,9 @@ def prepared_sources(data: Path, work: Path, archive: str, arms: Iterable[str]) 
     ):
         _pack(client, data / f"{archive}.zip", Path(name), dataset_folder(work, archive))
         for source in wanted:
-            _train(client, data / f"{source}.zip", source_folder(work, source))
+            made = source == SOURCE_ARCHIVES["random_labels"]
+            pictures = _shuffled(data / f"{_SHUFFLED}.zip", Path(name) / f"{source}.zip") if made else data / f"{source}.zip"
+            _train(client, pictures, source_folder(work, source))
 
 
 def _pack(client: Client, archive: Path, service: Path, target: Path) -> str:
@@ -47,6 +57,15 @@ def _pack(client: Client, archive: Path, service: Path, target: Path) -> str:
     if not target.exists():
         shutil.copytree(packed, target)
     return str(dataset["id"])
+
+
+def _shuffled(archive: Path, target: Path) -> Path:
+    """Write an archive of some of the pictures, each with a label of its own drawing, and return where it is."""
+    draw = random.Random(0)
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w") as new:
+        for index, member in enumerate([member for member in old.namelist() if member.endswith(".png")][::_EVERY]):
+            new.writestr(f"{draw.randrange(10)}/{index}.png", old.read(member))
+    return target
 
 
 def _train(client: Client, archive: Path, target: Path) -> None:

@@ -3,8 +3,10 @@
 import datetime as dt
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from benchmarks.machine import machine
 
@@ -72,6 +74,34 @@ def speakers_report(archive: str, rows: Sequence[Row]) -> str:
             "",
         ]
     )
+
+
+def regret_report(rows: Sequence[Row], measured: Mapping[tuple[Any, ...], Mapping[str, float]]) -> str:
+    """Return what `auto` chose in each case and lost by it, in markdown; `measured` is case (with the arm auto) → arm → accuracy."""
+    useless = {_case(row): row["chosen"] for row in rows if row["arm"] != "auto"}
+    raced = [(row, measured[(row["archive"], "auto", *_case(row)[1:])]) for row in rows if row["arm"] == "auto"]
+    lost = [100 * (max(arms.values()) - arms[row["chosen"]]) for row, arms in raced]
+    lines = [
+        [
+            row["archive"] if row["speaker"] is None else f"{row['archive']}, without speaker {row['speaker']}",
+            *(_clips(row["clips"]), str(row["seed"]), *(f"{100 * arms[arm]:.1f}" for arm in ("scratch", "bundled"))),
+            *(row["chosen"], f"{points:.1f}", useless.get(_case(row), "–")),
+        ]
+        for (row, arms), points in zip(raced, lost, strict=True)
+    ]
+    refused = sum(chosen == "scratch" for chosen in useless.values())
+    summary = (
+        f"Points of accuracy lost against the better arm: {statistics.mean(lost):.2f} in the mean of {len(lost)} cases, "
+        f"{np.percentile(lost, 95):.1f} at the 95th percentile. Beside a source that has learnt random labels, scratch was chosen "
+        f"{refused} times of {len(useless)}."
+    )
+    columns = ["set", "clips a word", "seed", "scratch", "bundled", "auto chose", "lost", "beside a useless source"]
+    title = f"# What auto loses by choosing, {dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    return "\n".join([title, "", machine(_LIBRARIES), "", summary, "", *markdown(columns, lines), ""])
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("archive", "clips", "seed", "speaker"))
 
 
 def _spoken(rows: Sequence[Row], arm: str, speaker: int) -> str:
