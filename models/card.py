@@ -202,7 +202,8 @@ def _training(manifest: ModelManifest) -> str:
 
 
 def _limits(splits: Mapping[str, Any]) -> str:
-    limits = [f"Trained on {splits['train']['n']} items."] if "train" in splits else []
+    trained = splits.get("train", {})
+    limits = [f"Trained on {trained.get('n_trained', trained['n'])} items."] if trained else []
     judge = _judge(splits)
     if judge is None:
         limits.append("No label is measured.")

@@ -18,6 +18,7 @@ from models.network import Network
 from models.predicting import logits_of
 from models.reject import fit_thresholds, hear_unknowns, measure_reject
 from models.robustness import measure_robustness
+from models.selection import thinned
 from models.suspects import MOST, find_suspects
 from models.training import Trainer
 from models.training_state import TrainingData
@@ -26,6 +27,7 @@ from worker.items import ITEMS_FILE, names_of
 Answers = dict[Split, NDArray[np.float32]]
 """split → calibrated probabilities, shape (n, classes)"""
 _MEASURED: tuple[Split, ...] = ("test", "validation")  # what judges, the better one first: validation items have chosen the weights
+_MOST_TRAINED = 10_000  # training items that are measured: they tell how much was learnt by heart, to half a point; more would cost minutes
 _JUDGED_SEED = 1  # further along than the one that thresholds are fitted with
 
 
@@ -89,7 +91,8 @@ def _calibrate(trained: Trained) -> tuple[Calibration, Answers, dict[str, dict[s
     """Fit the temperature on validation items; return it, and each split's probabilities and measures with it."""
     network, data = trained.network, trained.data
     inputs = Inputs(data.items, network.config.modality, network.config.features, device=trained.device)
-    logits: Answers = {split: logits_of(network, inputs, _items_of(data, split)) for split in SPLITS if len(_items_of(data, split))}
+    items = {split: found for split in SPLITS if len(found := _items_of(data, split))}
+    logits: Answers = {split: logits_of(network, inputs, found) for split, found in items.items()}
     validation = logits.get("validation", np.empty((0, len(data.labels)), np.float32))
     calibration = fit_calibration(validation, data.truth[data.validation])
     network.config = network.config.model_copy(update={"temperature": calibration.temperature})
@@ -99,7 +102,7 @@ def _calibrate(trained: Trained) -> tuple[Calibration, Answers, dict[str, dict[s
 
 def _measured(data: TrainingData, split: Split, answers: NDArray[np.float32], uncalibrated: NDArray[np.float32]) -> dict[str, Any]:
     items = _items_of(data, split)
-    return evaluate_split(
+    measures = evaluate_split(
         answers,
         data.truth[items],
         data.labels,
@@ -107,6 +110,7 @@ def _measured(data: TrainingData, split: Split, answers: NDArray[np.float32], un
         group_names=data.group_names,
         uncalibrated=uncalibrated,
     )
+    return {**measures, "n_trained": len(data.train)} if split == "train" else measures
 
 
 def _reject(trained: Trained, answers: Answers) -> tuple[dict[str, float], dict[str, Any] | None]:
@@ -147,8 +151,10 @@ def _suspects(trained: Trained, answers: Answers) -> list[dict[str, Any]]:
 
 
 def _items_of(data: TrainingData, split: Split) -> NDArray[np.int64]:
-    """Return the item numbers of a split, shape (n,)."""
-    return {"train": data.train, "validation": data.validation, "test": data.test}[split]
+    """Return the item numbers of a split that are measured, shape (n,)."""
+    if split == "train":
+        return thinned(data.train, data.truth, _MOST_TRAINED, np.random.default_rng(0))
+    return data.test if split == "test" else data.validation
 
 
 def _metrics_of(trainer: Trainer, evaluation: dict[str, Any]) -> dict[str, float]:

@@ -137,7 +137,8 @@ class Evaluation(BaseModel):
     splits: dict[str, Any] = Field(
         {},
         description="split → accuracy, macro_f1, per_label, confusion_matrix (null beyond 300 labels), confused, ece, "
-        "ece_uncalibrated, reliability, reject_curve, n, interval_95, by_group",
+        "ece_uncalibrated, reliability, reject_curve, n, interval_95, by_group; "
+        "of train, where at most 10,000 items are measured, also n_trained",
     )
     transfer: TransferWorth | None = Field(None, description="whether the transfer paid")
     calibration: Calibration | None = None

@@ -23,6 +23,7 @@ from models.predicting import predict_items
 from models.prepared import PreparedItems
 from models.robustness import CONDITIONS
 from tests.conftest import RATE, tone
+from worker import finishing
 from worker.items import Item, write_items
 from worker.orders import TrainingOrder
 from worker.training_run import TrainingRun
@@ -150,6 +151,16 @@ def test_the_card_says_it(done: tuple[TrainingOrder, dict[str, Any]]) -> None:
     card = (order.staging / "MODEL_CARD.md").read_text()
     for text in ("Logits are divided by", "When the recording is worse", "telephone", "noise taken for a label", "wrongly labelled"):
         assert text in card
+
+
+def test_of_many_training_items_some_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finishing, "_MOST_TRAINED", 16)
+    spec = {**SPEC, "hyperparameters": {"epochs": 1, "batch_size": 8}, "evaluation": {}}
+    order, result = make(tmp_path, ["train"] * 40 + ["validation"] * 8, spec)
+    found = result["evaluation"]["splits"]
+    assert (found["train"]["n"], found["train"]["n_trained"], found["validation"]["n"]) == (16, 40, 8)
+    assert {label: scores["support"] for label, scores in found["train"]["per_label"].items()} == dict.fromkeys(LABELS, 8)
+    assert "Trained on 40 items." in (order.staging / "MODEL_CARD.md").read_text()
 
 
 def test_little_data_is_said_and_nothing_is_made_up(tmp_path: Path) -> None:
