@@ -100,6 +100,32 @@ def regret_report(rows: Sequence[Row], measured: Mapping[tuple[Any, ...], Mappin
     return "\n".join([title, "", machine(_LIBRARIES), "", summary, "", *markdown(columns, lines), ""])
 
 
+def reject_report(rows: Sequence[Row]) -> str:
+    """Return what rejecting cost and kept out, in markdown."""
+    shares = ("accuracy", "answered_right", "answered_wrong", "lost", "accepted_noise", "accepted_words")
+    told = [{**row, "lost": row["accuracy"] - row["answered_right"]} for row in rows]
+    lines = [[str(row["seed"]), *(f"{100 * row[name]:.1f}" for name in shares)] for row in told]
+    lines.append(["mean", *(f"{100 * statistics.mean(row[name] for row in told):.1f}" for name in shares)])
+    counts, asked = rows[0]["n"], rows[0]["asked"]
+    columns = ["seed", "right if all are answered", "answered, right", "wrong", "lost", "noise accepted", "unheard words accepted"]
+    said = (
+        f"Of {counts['known']} clips of ten words by validation speakers, {counts['words']} of the ten other words by the same speakers, "
+        f"and {counts['noise']} of noise, tones, hum, clicks and near-silence, %. A seed draws the words that are learnt."
+    )
+    return "\n".join(
+        [
+            f"# Rejecting what is none of ten words, {100 * asked:g} % asked, {dt.datetime.now(dt.UTC):%Y-%m-%d}",
+            "",
+            machine(_LIBRARIES),
+            "",
+            said,
+            "",
+            *markdown(columns, lines),
+            "",
+        ]
+    )
+
+
 def _case(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in ("archive", "clips", "seed", "speaker"))
 
