@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models import calibration
 from models.calibration import LEAST_ITEMS, calibrated, fit_calibration
 from models.evaluation import expected_calibration_error
 
@@ -65,3 +66,14 @@ def test_answers_stay_and_rows_add_up() -> None:
         np.testing.assert_array_equal(probabilities.argmax(axis=1), logits.argmax(axis=1))
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     assert np.isfinite(calibrated(np.array([[1e4, -1e4]], np.float32), 0.25)).all()
+
+
+def test_of_a_great_many_items_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(5, size=40_000)
+    logits = (2.0 * np.eye(5)[truth] + random.normal(0, 1, (40_000, 5))).astype(np.float32)
+    whole = fit_calibration(logits, truth)
+    monkeypatch.setattr(calibration, "_MOST_LOGITS", 5 * 10_000)
+    some = fit_calibration(logits, truth)
+    assert (whole.items, some.items) == (40_000, 10_000)
+    assert some.temperature == pytest.approx(whole.temperature, rel=0.03)
