@@ -26,7 +26,7 @@ RECIPE: dict[str, Any] = {
     "dataset": {"generator": "formants", "labels": 4000, "items_per_label": 100, "seed": 0, "image_size": 40, "name": "formants"},
     "job": {
         "base_model": "resnet_tiny",
-        "hyperparameters": {"epochs": 4, "batch_size": 64, "learning_rate": 0.004},
+        "hyperparameters": {"epochs": 1, "batch_size": 64, "learning_rate": 0.004},
         "augmentation": {"erase": True},
         "seed": 0,
         "name": "bundled",

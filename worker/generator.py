@@ -84,7 +84,9 @@ def _processes(order: GenerateOrder) -> int:
 
 def _as_decoded(picture: Items) -> Decoded:
     height, width, _ = picture.shape
-    return Decoded(item=picture, content=digest_of(picture), width=width, height=height)
+    # Colorless ones are never mirrored unless asked for: a word played backwards is another word.
+    grey = bool((picture[..., :1] == picture).all())
+    return Decoded(item=picture, content=digest_of(picture), width=width, height=height, grey=grey)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
-from models.config import SPLITS
+from models.config import SPLITS, JobSpec
 from models.dataset import PackedDataset
 from models.formula.generator import FormulaConfig, draw_label, label_name
+from models.recipes import resolve
 from worker import generator
 from worker.generated import MAX_LABEL_PIXELS
 from worker.generator import MEMORY_BYTES, generate
@@ -59,6 +60,13 @@ def test_what_is_packed_is_what_the_formulas_draw(tmp_path: Path) -> None:
     assert (result["modality"], result["summary"]["items"], result["summary"]["rejected"]) == ("image", 48, 0)
     assert (packed.grey, result["summary"]["groups"], result["summary"]["warnings"]) == (False, 0, [])
     assert result["progress"] == {"phase": "done", "done": 48, "total": 48, "fraction": 1.0, "eta_seconds": 0.0}
+
+
+@pytest.mark.parametrize(("generator", "grey"), [("formants", True), ("fractals", False)])
+def test_colorless_pictures_are_known_for_it_and_not_mirrored(tmp_path: Path, generator: str, grey: bool) -> None:
+    packed, _ = generated(tmp_path, generator=generator)
+    spec = JobSpec(dataset="ds_1", type="pretrain", base_model="resnet_tiny")
+    assert (packed.grey, resolve(spec, packed, source=None).augmentation.flip) == (grey, not grey)
 
 
 def test_items_are_named_by_label_and_number(tmp_path: Path) -> None:
