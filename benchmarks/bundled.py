@@ -23,10 +23,10 @@ from models.bundled import FOLDER, BundledBackbone
 from models.files import write_durably
 
 RECIPE: dict[str, Any] = {
-    "dataset": {"generator": "formants", "labels": 4000, "items_per_label": 100, "seed": 0, "image_size": 40, "name": "formants"},
+    "dataset": {"generator": "formants", "labels": 1000, "items_per_label": 100, "seed": 0, "image_size": 40, "name": "formants"},
     "job": {
         "base_model": "resnet_tiny",
-        "hyperparameters": {"epochs": 1, "batch_size": 64, "learning_rate": 0.004},
+        "hyperparameters": {"epochs": 5, "batch_size": 64},
         "augmentation": {"erase": True},
         "seed": 0,
         "name": "bundled",
