@@ -43,10 +43,10 @@ class Verdict:
     results: tuple[Result, ...]
 
 
-def race(names: Sequence[str], run: Callable[[str, float], Bools], *, confidence: float = CONFIDENCE) -> Verdict:
+def race(names: Sequence[str], run: Callable[[str, float], Bools]) -> Verdict:
     """Return the best arm of `names`, in order of belief; `run(name, share)` trains one for a share of the steps and judges it.
 
-    An arm further back wins where it is better with `confidence`, 0.5 to 1. The first and the last arm reach the last rung in any case:
+    An arm further back wins where it is better with CONFIDENCE. The first and the last arm reach the last rung in any case:
     one is believed in, the other (from scratch, or what the user brought) is what it is compared with.
     """
     left, results = list(names), []
@@ -58,15 +58,15 @@ def race(names: Sequence[str], run: Callable[[str, float], Bools], *, confidence
         results += found
         if rung < len(shares) - 1:
             left = _half(found)
-    return Verdict(_choice(found, confidence), tuple(results))
+    return Verdict(_choice(found), tuple(results))
 
 
-def better_than_chance(right: Bools, other: Bools, confidence: float = CONFIDENCE) -> bool:
+def better_than_chance(right: Bools, other: Bools) -> bool:
     """Tell whether `right` beats `other`, both shape (n,), on the same items: the exact sign test on those where they differ (McNemar)."""
     wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
     n = wins + losses
     tail = sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n  # chance of so many wins, or more, of two equals
-    return wins > losses and tail <= 1 - confidence
+    return wins > losses and tail <= 1 - CONFIDENCE
 
 
 def split_for_race(
@@ -91,10 +91,10 @@ def _half(found: Sequence[Result]) -> list[str]:
     return [result.name for result in found if result in (found[0], found[-1]) or result in middle]
 
 
-def _choice(found: Sequence[Result], confidence: float) -> str:
+def _choice(found: Sequence[Result]) -> str:
     best = found[0]
     for result in found[1:]:
-        if better_than_chance(result.right, best.right, confidence):
+        if better_than_chance(result.right, best.right):
             best = result
     return best.name
 

@@ -1,7 +1,7 @@
 """What a training job builds on: the source that was named, or under `auto` the one that wins a short race on the job's own items."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,8 @@ class Founder:
         sources = [found for base in bases if (found := self._if_possible(base)) is not None and found.source is not None]
         arms = {str(found.spec.base_model): found for found in sources}
         scratch = self._from_scratch(sources[0].source if sources else None)
-        # A source that the user brought has to show what it is worth; the bundled one has been measured.
+        # A source that the user brought has to show what it is worth; the bundled one has been measured. Where it had to be better by any
+        # margin, layers that had learnt random labels were taken five times of nine (benchmarks/results/regret.md).
         return arms | {SCRATCH: scratch} if spec.base_model == AUTO else {SCRATCH: scratch} | arms
 
     def _foundation(self, spec: JobSpec, base: BaseOrder | None) -> Foundation:
@@ -126,8 +127,7 @@ class Founder:
         spec = next(iter(arms.values())).spec
         data = TrainingData.from_dataset(self._dataset, PreparedItems(self._dataset, spec.features, self._order.folder))
         track = Track(self._dataset, data, self._device, self._hooks, spec.seed)
-        names = list(arms)
-        verdict = selection.race(names, lambda name, share: track.run(arms[name], share), confidence=confidence_over(names))
+        verdict = selection.race(list(arms), lambda name, share: track.run(arms[name], share))
         last = [result for result in verdict.results if result.share == verdict.results[-1].share]
         words = ", ".join(f"{result.name} {result.accuracy:.1%}" for result in last)
         told = {"winner": verdict.winner, "judged": len(last[0].right), "arms": [_as_json(result) for result in verdict.results]}
@@ -135,11 +135,6 @@ class Founder:
         message = f"auto builds on {verdict.winner}; {judged}: {words}"
         self._hooks.report("message", message=message, data=told)
         return verdict.winner
-
-
-def confidence_over(names: Sequence[str]) -> float:
-    """Return how sure a race of arms, in order of belief, has to be of one further back: very of scratch, hardly of a user's own."""
-    return selection.CONFIDENCE if names[-1] == SCRATCH else 0.5
 
 
 class Track:

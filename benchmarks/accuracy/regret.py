@@ -22,7 +22,7 @@ from tables import Row, regret_report
 
 from models import selection
 from models.dataset import PackedDataset
-from worker.foundations import SCRATCH, Foundation, Hooks, Track, confidence_over
+from worker.foundations import SCRATCH, Foundation, Hooks, Track
 
 HERE = Path(__file__).parent
 _USELESS = "random_labels"
@@ -81,7 +81,7 @@ def race_case(case: Case, work: Path) -> Row:
         arms[name], data = prepared(arm, case, dataset, train, work)
     hooks = Hooks(lambda *_, **__: None, lambda _: None, lambda _: None, lambda: False)
     track = Track(dataset, data, torch.device("cpu"), hooks, case.seed)
-    verdict = selection.race(names, lambda name, share: track.run(arms[name], share), confidence=confidence_over(names))
+    verdict = selection.race(names, lambda name, share: track.run(arms[name], share))
     return {**asdict(case), "chosen": verdict.winner, "race": {result.name: result.accuracy for result in verdict.results}}
 
 

@@ -35,9 +35,8 @@ def test_a_clearly_better_arm_wins() -> None:
 
 def test_belief_decides_where_chance_could_have() -> None:
     first, last = rights(0.50, 0.51)
-    table = {"bundled": first, "scratch": last}
-    assert race(["bundled", "scratch"], run_of(table, [])).winner == "bundled"
-    assert race(["bundled", "scratch"], run_of(table, []), confidence=0.5).winner == "scratch"
+    assert race(["bundled", "scratch"], run_of({"bundled": first, "scratch": last}, [])).winner == "bundled"
+    assert race(["scratch", "mine"], run_of({"scratch": first, "mine": last}, [])).winner == "scratch"
 
 
 def test_two_arms_race_once_and_more_are_halved() -> None:
