@@ -189,15 +189,16 @@ def test_the_rate_begins_anew_after_the_probe() -> None:
 
 def test_the_pull_keeps_carried_layers_near_the_source_and_not_the_head() -> None:
     distances = {}
-    for strength in (None, 1.0):
+    for strength in (None, 10.0):
         transfer = {} if strength is None else {"regularize": "l2_sp", "regularize_strength": strength}
-        trainer = trainer_of(spec_of(transfer, optimizer="sgd", learning_rate=0.05, gradient_clip=None, schedule="constant"))
+        # A rate of 0.05 runs wild from random weights, and how far it gets differs from one kind of processor to another.
+        trainer = trainer_of(spec_of(transfer, optimizer="sgd", learning_rate=0.01, gradient_clip=None, schedule="constant"))
         before = {name: parameter.detach().clone() for name, parameter in trainer.network.named_parameters()}
         fit(trainer)
         moved = {name: float((parameter.detach() - before[name]).norm()) for name, parameter in trainer.network.named_parameters()}
         distances[strength] = sum(moved[name] for name in before if name.startswith("backbone.")), moved["head.weight"]
-    assert distances[1.0][0] < 0.8 * distances[None][0]
-    assert distances[1.0][1] > 0.5 * distances[None][1]
+    assert distances[10.0][0] < 0.8 * distances[None][0]
+    assert distances[10.0][1] > 0.5 * distances[None][1]
 
 
 def test_plain_decay_leaves_pulled_layers_to_the_pull() -> None:
