@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.selection import spaced
+
 Floats = NDArray[np.float64]
 LEAST_ITEMS = 50  # with fewer, the fit's own error is as large as what it mends
 # Logarithm of the temperature. A lower one than a quarter would blow up what torch and ONNX Runtime round differently.
@@ -41,7 +43,7 @@ def fit_calibration(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Ca
     if len(logits) < LEAST_ITEMS:
         return Calibration()
     most = max(_ENOUGH_ITEMS, _MOST_LOGITS // logits.shape[1])
-    chosen = np.linspace(0, len(logits) - 1, min(len(logits), most)).astype(np.int64)
+    chosen = spaced(np.arange(len(logits)), most)
     scores, targets = logits[chosen].astype(np.float64), _softened(truth[chosen], logits.shape[1])
     low, high = _LOG_RANGE
     # Likelihood is convex in the inverse temperature, so there is one minimum and a section finds it.

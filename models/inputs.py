@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.augment import augment_features, augment_pictures, augment_waveforms
 from models.config import AugmentationConfig, FeatureConfig, Modality, Normalization
 from models.frontend import LogMel
+from models.selection import spaced
 from models.unknowns import noises, other_words
 
 _STATISTICS_ITEMS = 4096  # the error of a mean over so many items is 1.6 % of their spread, far below what matters
@@ -121,7 +122,7 @@ def compute_normalization(
 
     Takes up to 4096 items, evenly spaced. Only training items belong in `indices`. The deviation has a floor, see `_LEAST_STD`.
     """
-    chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), _STATISTICS_ITEMS)).astype(np.int64)]
+    chosen = spaced(indices, _STATISTICS_ITEMS)
     inputs = Inputs(items, modality, features, device=device)
     axes = (0, 2) if modality == "audio" else (0, 2, 3)
     count, total, squares = 0, torch.zeros(()), torch.zeros(())

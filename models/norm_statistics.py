@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.inputs import Inputs
 from models.network import Network
+from models.selection import spaced
 
 _ITEMS = 2048  # the error of a mean over so many items is 2 % of their spread
 _BATCH = 256
@@ -22,7 +23,7 @@ def norms_of(module: nn.Module) -> list[_BatchNorm]:
 
 def statistics_batches(inputs: Inputs, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:
     """Yield inputs as serving sees them, shape (batch, …): up to 2048 of the items `indices`, shape (n,), evenly spaced."""
-    chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), _ITEMS)).astype(np.int64)]
+    chosen = spaced(indices, _ITEMS)
     for part in np.array_split(chosen, -(-len(chosen) // _BATCH)):
         yield inputs.clean(part)
 

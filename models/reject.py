@@ -18,6 +18,7 @@ from models.evaluation import Probabilities
 from models.inputs import Items, to_floats
 from models.network import Network
 from models.predicting import predict_sounds
+from models.selection import spaced
 from models.unknowns import noises, other_words
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,7 @@ def hear_unknowns(
     Words are made of the clips `indices`, shape (n,), with labels `truth` by item number; both depend on `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), _MOST_CLIPS)).astype(np.int64)]
+    chosen = spaced(indices, _MOST_CLIPS)
     clips = to_floats(torch.from_numpy(np.ascontiguousarray(items.batch(chosen))))
     noise = noises(NOISES, clips.shape[1], network.config.features.sample_rate, generator)
     words = other_words(clips, torch.from_numpy(truth[chosen]), WORDS, generator)

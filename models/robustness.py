@@ -17,6 +17,7 @@ from torch.nn import functional
 from models.inputs import Items, to_floats
 from models.network import Network
 from models.predicting import predict_sounds
+from models.selection import spaced
 
 MOST_ITEMS = 512  # the interval of an accuracy of 95 % is then 4 points wide
 LEAST_ITEMS = 20
@@ -44,10 +45,10 @@ def measure_robustness(network: Network, items: Items, indices: NDArray[np.int64
     if network.config.modality != "audio" or len(indices) < LEAST_ITEMS:
         return []
     began = time.monotonic()
-    chosen = _spaced(indices, MOST_ITEMS)
+    chosen = spaced(indices, MOST_ITEMS)
     rows = [_measured(network, items, chosen, truth, CONDITIONS[0])]
     affordable = int(len(chosen) * _SECONDS / len(CONDITIONS) / max(1e-6, time.monotonic() - began))
-    fewer = _spaced(chosen, max(LEAST_ITEMS, affordable))
+    fewer = spaced(chosen, max(LEAST_ITEMS, affordable))
     return rows + [_measured(network, items, fewer, truth, condition) for condition in CONDITIONS[1:]]
 
 
@@ -56,10 +57,6 @@ def _measured(network: Network, items: Items, chosen: NDArray[np.int64], truth: 
     changed = condition.change(clips, network.config.features.sample_rate, Generator().manual_seed(_SEED))
     right = predict_sounds(network, changed).argmax(axis=1) == truth[chosen]
     return {"name": condition.name, "accuracy": float(right.mean()), "n": len(chosen)}
-
-
-def _spaced(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    return indices[np.linspace(0, len(indices) - 1, min(len(indices), most)).astype(np.int64)]
 
 
 def with_noise(clips: Tensor, snr_db: float, generator: Generator) -> Tensor:

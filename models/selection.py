@@ -85,6 +85,11 @@ def split_for_race(
     return thinned(trained, truth, most_trained, random), thinned(judged, truth, MOST_JUDGED, random)
 
 
+def spaced(items: Ints, most: int) -> Ints:
+    """Return at most `most` of the items, shape (n,), evenly spaced, in their order."""
+    return items[np.linspace(0, len(items) - 1, min(len(items), most)).astype(np.int64)]
+
+
 def _half(found: Sequence[Result]) -> list[str]:
     """Return the better half in the order of belief; the first and the last arm always stay."""
     middle = sorted(found[1:-1], key=lambda result: -result.accuracy)[: max(1, len(found) // 2 - 1)]

@@ -97,12 +97,18 @@ def _calibrate(trained: Trained) -> tuple[Calibration, Answers, dict[str, dict[s
     calibration = fit_calibration(validation, data.truth[data.validation])
     network.config = network.config.model_copy(update={"temperature": calibration.temperature})
     answers: Answers = {split: calibrated(found, calibration.temperature) for split, found in logits.items()}
-    return calibration, answers, {split: _measured(data, split, answers[split], calibrated(logits[split], 1.0)) for split in answers}
+    splits: dict[str, dict[str, Any]] = {
+        split: _measured(data, items[split], answers[split], calibrated(logits[split], 1.0)) for split in answers
+    }
+    if "train" in splits:
+        splits["train"]["n_trained"] = len(data.train)
+    return calibration, answers, splits
 
 
-def _measured(data: TrainingData, split: Split, answers: NDArray[np.float32], uncalibrated: NDArray[np.float32]) -> dict[str, Any]:
-    items = _items_of(data, split)
-    measures = evaluate_split(
+def _measured(
+    data: TrainingData, items: NDArray[np.int64], answers: NDArray[np.float32], uncalibrated: NDArray[np.float32]
+) -> dict[str, Any]:
+    return evaluate_split(
         answers,
         data.truth[items],
         data.labels,
@@ -110,7 +116,6 @@ def _measured(data: TrainingData, split: Split, answers: NDArray[np.float32], un
         group_names=data.group_names,
         uncalibrated=uncalibrated,
     )
-    return {**measures, "n_trained": len(data.train)} if split == "train" else measures
 
 
 def _reject(trained: Trained, answers: Answers) -> tuple[dict[str, float], dict[str, Any] | None]:

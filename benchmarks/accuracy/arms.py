@@ -28,6 +28,7 @@ from models.recipes import resolve
 from models.training import Trainer
 from models.training_state import TrainingData
 from worker.foundations import Foundation, build_on
+from worker.searching import shortened
 
 _POINTS = 16  # of the training course at which accuracy is taken
 _PROBED = 400  # items whose accuracy is taken on the way; the end is measured on all
@@ -125,8 +126,8 @@ def drawn(dataset: PackedDataset, clips: int | None, seed: int) -> Ints:
 
 def _fit(arm: Arm, case: Case, dataset: PackedDataset, train: Ints, measured: Ints, work: Path) -> tuple[Ints, dict[str, Any]]:
     foundation, data = prepared(arm, case, dataset, train, work)
-    spec, device = foundation.spec, torch.device("cpu")
-    network, record = build_on(foundation, dataset, data, device)
+    spec = foundation.spec
+    network, record = build_on(foundation, dataset, data, torch.device("cpu"))
     trainer = Trainer(network, spec, data, carried=record.shared_layers, frozen=record.frozen_layers)
     inputs = Inputs(data.items, "audio", spec.features)
     course: list[tuple[int, float]] = []
@@ -152,9 +153,7 @@ def prepared(arm: Arm, case: Case, dataset: PackedDataset, train: Ints, work: Pa
         transfer=arm.transfer if source else TransferConfig(mode="none"), hyperparameters=hyperparameters,
     )  # fmt: skip
     spec = resolve(spec, FewClips(dataset, train), source=source.config if source else None)  # type: ignore[arg-type] # looks like a dataset
-    if arm.share != 1:
-        epochs = max(1, round(int(spec.hyperparameters.epochs) * arm.share))
-        spec = spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update={"epochs": epochs})})
+    spec = shortened(spec, arm.share)
     whole = TrainingData.from_dataset(dataset, PreparedItems(dataset, spec.features, work))
     nothing = train[:0]
     return Foundation(spec, source), replace(whole, train=train, validation=nothing, test=nothing)

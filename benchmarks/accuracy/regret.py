@@ -8,7 +8,6 @@ user's own that can't help: one that has learnt random labels.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 from arms import ARMS, Arm, Case, prepared, sides
-from runs import run_missing
+from runs import kept_rows, run_missing
 from sources import dataset_folder, prepared_sources
 from tables import Row, regret_report
 
@@ -60,8 +59,7 @@ def _measured(work: Path) -> dict[tuple[Any, ...], dict[str, float]]:
 
 def _rows(work: Path) -> Iterator[Row]:
     for name in ("curve.jsonl", "speakers.jsonl"):
-        if (work / name).exists():
-            yield from map(json.loads, (work / name).read_text().splitlines())
+        yield from kept_rows(work / name)
 
 
 def _key(row: Row) -> tuple[Any, ...]:

@@ -10,21 +10,21 @@ and of the others, and noise. Their count is the measure, not what the job says 
 import argparse
 import csv
 import io
-import json
 import random
 import tempfile
-import wave
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from runs import keep_row, kept_rows
 from tables import Row, reject_report
 
 from app.client import Client
 from app.commands.progress import watch
 from app.demo.service import running_service
+from models.playable import to_wav
 from models.unknowns import noises
 
 HERE = Path(__file__).parent
@@ -44,12 +44,11 @@ def main() -> None:
     arguments = parser.parse_args()
     kept = arguments.work / "reject.jsonl"
     arguments.work.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    rows = kept_rows(kept)
     for seed in range(arguments.seeds):
         if not any((row["seed"], row["asked"]) == (seed, arguments.asked) for row in rows):
             rows.append(run_seed(arguments.data / f"{ARCHIVE}.zip", seed, arguments.asked))
-            with kept.open("a") as sink:
-                sink.write(json.dumps(rows[-1]) + "\n")
+            keep_row(kept, rows[-1])
     target = arguments.results / "reject.md"
     target.write_text(reject_report([row for row in rows if row["asked"] == arguments.asked]), encoding="utf-8")
     print(target.read_text(encoding="utf-8"))
@@ -124,17 +123,7 @@ def _accepted(answers: Iterable[Row]) -> float:
 def _noise(seed: int) -> dict[str, bytes]:
     """Return file name → WAV of noise, tones, hum, clicks and near-silence, of another seed than any that a job draws."""
     drawn = noises(_NOISES, _RATE, _RATE, torch.Generator().manual_seed(7_000_000 + seed))
-    return {f"noise/{index}.wav": _wav((sound * 32767).to(torch.int16).numpy().tobytes()) for index, sound in enumerate(drawn)}
-
-
-def _wav(samples: bytes) -> bytes:
-    target = io.BytesIO()
-    with wave.open(target, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(_RATE)
-        file.writeframes(samples)
-    return target.getvalue()
+    return {f"noise/{index}.wav": to_wav((sound * 32767).to(torch.int16).numpy(), _RATE) for index, sound in enumerate(drawn)}
 
 
 if __name__ == "__main__":

@@ -13,9 +13,20 @@ from tables import Row
 _SHOWN = ("arm", "clips", "speaker", "seed", "accuracy", "seconds", "chosen", "regret")
 
 
+def kept_rows(kept: Path) -> list[Row]:
+    """Return the rows that earlier runs have added to a file, none where there is no such file yet."""
+    return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+
+
+def keep_row(kept: Path, row: Row) -> None:
+    """Add a row to the file."""
+    with kept.open("a") as sink:
+        sink.write(json.dumps(row) + "\n")
+
+
 def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int, run: Callable[[Case, Path], Row] = run_case) -> list[Row]:
     """Run the cases that `kept` has no row of, add theirs to it, and return all its rows."""
-    rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    rows = kept_rows(kept)
     done = {Case(row["archive"], row["arm"], row["clips"], row["seed"], row.get("speaker")) for row in rows}
     missing = [case for case in cases if case not in done]
     spawn = multiprocessing.get_context("spawn")
@@ -23,8 +34,7 @@ def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int, r
         task = bar.add_task("runs", total=len(missing))
         for future in as_completed([pool.submit(run, case, work) for case in missing]):
             rows.append(future.result())
-            with kept.open("a") as sink:
-                sink.write(json.dumps(rows[-1]) + "\n")
+            keep_row(kept, rows[-1])
             bar.console.print({name: rows[-1][name] for name in _SHOWN if name in rows[-1]})
             bar.advance(task)
     return rows
