@@ -11,6 +11,7 @@ from models.network import Network
 from models.optimizers import Treatment
 from models.strategies import NEVER, PENALTIES, held_layers, patient_from, schedule_place, thaw_points, treatments
 from models.transfer import freeze, set_train_mode
+from models.validation import merit
 
 Metrics = dict[str, float]
 
@@ -106,4 +107,4 @@ class Course:
 
 
 def _rank(metrics: Metrics) -> tuple[float, float]:
-    return metrics.get("validation_accuracy", 0.0), -metrics.get("validation_loss", 0.0)
+    return merit(metrics) or 0.0, -metrics.get("validation_loss", 0.0)

@@ -44,7 +44,7 @@ from models.training_state import (
     generator_for,
     seed_of,
 )
-from models.validation import validate
+from models.validation import Validator, merit
 
 _FINITE_EVERY = 20  # batches; asking more often would make a GPU wait for the CPU
 
@@ -109,6 +109,7 @@ class Trainer:
         self._inputs = Inputs(data.items, network.config.modality, network.config.features, device=device)
         weights = label_weights(data.truth[data.train], len(data.labels)) if chosen.balance_classes else torch.ones(len(data.labels))
         self._weights = weights.to(self._device)
+        self._validator = Validator(network, self._inputs, data, self._device, spec.evaluation.unknown_false_accept)
         self._clock = Clock()
         self._settled: dict[str, float] = {}
 
@@ -240,7 +241,7 @@ class Trainer:
         metrics = {"epoch": counters.epoch, "step": counters.step, "train_loss": total / max(1.0, count)}
         with self._course.averaged():
             metrics |= self._validate()
-            self._compare(metrics.get("validation_accuracy"), metrics.get("validation_loss"))
+            self._compare(merit(metrics), metrics.get("validation_loss"))
         metrics |= {"learning_rate": self._learning_rate(max(0, counters.step - 1)), "samples_per_second": self._clock.rate}
         counters.history.append(metrics)
         counters.stopped = self._why_to_stop()
@@ -249,7 +250,7 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Return the metrics of the network as it is. Raises TrainingError (loss_not_finite)."""
-        metrics = validate(self.network, self._inputs, self.data, device=self._device, precision=self._autocast())
+        metrics = self._validator.measure(self._autocast())
         if not math.isfinite(metrics.get("validation_loss", 0.0)):
             raise not_finite("the validation loss", self.counters.step)
         return metrics

@@ -20,7 +20,7 @@ from models.prepared import item_shape, lies_ready, prepare_items
 from models.strategies import NEVER, thaw_points
 from models.training import Progress, Trainer
 from models.training_state import TrainingData
-from models.validation import validate
+from models.validation import Validator
 from worker.estimates import Pace, Sizes, Span, blended
 
 _SAMPLE_BYTES, _SAMPLE_ITEMS = 32 * 2**20, 512  # of prepared items that stand for all
@@ -106,11 +106,12 @@ class Bench:
         inputs = Inputs(rows, config.modality, config.features, device=self._device)
         judged = dataclasses.replace(data, items=rows, truth=data.truth[indices], validation=np.arange(len(indices)))
         halved = torch.autocast(self._device.type, torch.bfloat16, enabled=self._spec.hyperparameters.precision == "bf16")
+        validator = Validator(self._network, inputs, judged, self._device, false_accept=None)
         laps: list[float] = []
         began = time.monotonic()
         while len(laps) < 2 or time.monotonic() - began < _ITEM_SECONDS:
             before = time.monotonic()
-            validate(self._network, inputs, judged, device=self._device, precision=halved)
+            validator.measure(halved)
             laps.append((time.monotonic() - before) / len(indices))
         return Span.of(laps[1:])
 

@@ -149,9 +149,7 @@ class Track:
 
     def run(self, arm: Foundation, share: float) -> NDArray[np.bool_]:
         """Train the arm for a share of its steps; return which of the judged clips it then gets right."""
-        hyperparameters = arm.spec.hyperparameters
-        epochs = max(1, round(int(hyperparameters.epochs) * share))
-        spec = arm.spec.model_copy(update={"hyperparameters": hyperparameters.model_copy(update={"epochs": epochs})})
+        spec = shortened(arm.spec, share)
         network, record = build_on(Foundation(spec, arm.source, arm.base), self._dataset, self._data, self._device)
         trainer = Trainer(network, spec, self._data, device=self._device, carried=record.shared_layers, frozen=record.frozen_layers)
         trainer.fit(
@@ -162,6 +160,14 @@ class Track:
         inputs = Inputs(self._data.items, network.config.modality, network.config.features, device=self._device)
         right: NDArray[np.bool_] = predict_items(network.eval(), inputs, self._judged).argmax(axis=1) == self._data.truth[self._judged]
         return right
+
+
+def shortened(spec: JobSpec, share: float) -> JobSpec:
+    """Return a settled job that makes a share of its epochs, one at least, and takes a share of its time at most."""
+    chosen = spec.hyperparameters
+    seconds = None if chosen.max_seconds is None else chosen.max_seconds * share
+    changes = {"epochs": max(1, round(int(chosen.epochs) * share)), "max_seconds": seconds}
+    return spec.model_copy(update={"hyperparameters": chosen.model_copy(update=changes)})
 
 
 def build_on(foundation: Foundation, dataset: PackedDataset, data: TrainingData, device: torch.device) -> tuple[Network, TransferRecord]:

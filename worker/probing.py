@@ -12,6 +12,7 @@ from models import selection
 from models.averaging import INTERPOLATION_GRID
 from models.config import AUTO, JobSpec, TransferRecord
 from models.dataset import PackedDataset
+from models.reject import NOISES, WORDS
 from models.robustness import CONDITIONS, LEAST_ITEMS, MOST_ITEMS
 from models.schedules import SCHEDULES
 from models.search import SHARE, require_optuna
@@ -19,9 +20,9 @@ from models.strategies import patient_from, thaw_points
 from models.training_state import Plan, TrainingData
 from worker.bench import Bench, Sample
 from worker.estimates import Pace, Shape, Sizes, Span, Stage, disk_of, memory_of, quote_of, saving_share, training_stage
-from worker.foundations import Foundation, Founder, Hooks, build_on
+from worker.foundations import Foundation, Founder, Hooks, build_on, shortened
 from worker.orders import TrainingOrder
-from worker.searching import PHASE, shortened, split_for_search
+from worker.searching import PHASE, split_for_search
 from worker.training_run import training_device
 
 _PICK_UP = Span(0.2, 0.5, 2.0)  # from the row to a process, on a worker that is free
@@ -31,7 +32,7 @@ _EXPORT = Span(0.1, 0.2, 0.4)
 _LEFT_BY_PRUNING = Span(0.4, 0.7, 1.0)  # share of a search that is left when hopeless trials are given up
 _ANSWERED, _ANSWERS = 1000, 3  # training items that a first answer looks at, and how often
 
-_UNKNOWNS = 3000  # noises and words that are no label, which thresholds are fitted to and judged by
+_UNKNOWNS = 2 * (NOISES + WORDS)  # which thresholds are fitted to and judged by
 
 
 class Probe:

@@ -39,20 +39,12 @@ from models.search import (
 )
 from models.training import Progress, Trainer
 from models.training_state import TrainingData
-from worker.foundations import Foundation, Hooks, build_on
+from worker.foundations import Foundation, Hooks, build_on, shortened
 from worker.orders import TrainingOrder
 from worker.storage import sync_folder
 
 RECORD = "search.jsonl"
 PHASE = "searching"
-
-
-def shortened(spec: JobSpec, share: float) -> JobSpec:
-    """Return a settled job that makes a share of its epochs, one at least, and takes a share of its time at most."""
-    chosen = spec.hyperparameters
-    seconds = None if chosen.max_seconds is None else chosen.max_seconds * share
-    changes = {"epochs": max(1, round(int(chosen.epochs) * share)), "max_seconds": seconds}
-    return spec.model_copy(update={"hyperparameters": chosen.model_copy(update=changes)})
 
 
 def split_for_search(data: TrainingData, seed: int) -> TrainingData:

@@ -27,8 +27,7 @@ from models.prepared import PreparedItems
 from models.recipes import resolve
 from models.training import Trainer
 from models.training_state import TrainingData
-from worker.foundations import Foundation, build_on
-from worker.searching import shortened
+from worker.foundations import Foundation, build_on, shortened
 
 _POINTS = 16  # of the training course at which accuracy is taken
 _PROBED = 400  # items whose accuracy is taken on the way; the end is measured on all

@@ -87,16 +87,16 @@ def test_normalization_of_sounds_has_a_number_a_band_and_a_floor() -> None:
     assert got.std == (0.5,) * 16
 
 
-def test_unknown_sounds_are_half_as_many_and_their_target_is_every_label() -> None:
+def test_unknown_sounds_are_seven_for_eight_clips_and_their_target_is_every_label() -> None:
     inputs = Inputs(ArrayItems(noise(16)), "audio", FEATURES)
     truth = torch.arange(16) % 3
     draw = lambda seed: inputs.unknown(np.arange(16), truth, AugmentationConfig(), torch.Generator().manual_seed(seed))  # noqa: E731 - twice below
     unknown = draw(1)
     known = inputs.clean(np.arange(16))
-    assert unknown.shape == (8, *known.shape[1:])
+    assert unknown.shape == (14, *known.shape[1:])
     assert torch.isfinite(unknown).all()
     assert torch.equal(unknown, draw(1))
     assert not torch.equal(unknown, draw(2))
     joined, targets = with_unknowns(known, torch.eye(3)[truth], unknown)
     assert torch.equal(joined[:16], known)
-    assert torch.equal(targets[16:], torch.full((8, 3), 1 / 3))
+    assert torch.equal(targets[16:], torch.full((14, 3), 1 / 3))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.reject import WORDS_FACTOR, fit_thresholds, measure_reject, rejected
+from models.reject import WORDS_FACTOR, answered_share, fit_thresholds, measure_reject, rejected
 
 
 def unknowns(count: int, seed: int, sharpness: float = 1.0, classes: int = 4) -> NDArray[np.float32]:
@@ -57,3 +57,13 @@ def test_what_it_does_is_counted_by_hand() -> None:
 
 def test_without_thresholds_nothing_is_rejected() -> None:
     assert not rejected(unknowns(50, 0), np.zeros(4, np.float32)).any()
+
+
+def test_the_share_that_is_answered_is_counted_by_hand() -> None:
+    known = np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.55, 0.45]], np.float32)
+    truth = np.array([0, 1, 1, 0])  # right, right, wrong, right
+    words = np.array([[0.5 + 0.01 * step, 0.5 - 0.01 * step] for step in range(20)], np.float32)  # 0.5 to 0.69
+    # One of twenty may pass: all but the highest lie at 0.68 or below, so 0.7 is believed and 0.55 is not.
+    assert answered_share(known, truth, words, 0.05 / WORDS_FACTOR) == 0.5
+    assert answered_share(known, truth, words, 1.0) == 0.5, "more than half of the words are never let pass"
+    assert answered_share(known, truth, words[:1], 0.5) == 0.75

@@ -343,6 +343,16 @@ def test_frozen_layers_keep_weights_and_statistics() -> None:
     assert {"backbone.layer2.conv1.weight", "backbone.layer2.bn1.running_mean", "head.weight"} <= moved
 
 
+def test_a_job_that_rejects_keeps_the_weights_that_answer_most_while_few_unknown_words_pass() -> None:
+    spec = spec_of(epochs=6, learning_rate=3e-3).model_copy(update={"evaluation": EvaluationConfig(unknown_false_accept=0.01)})
+    result = fit(trainer_of(spec))
+    answered = [(metrics["validation_answered"], -metrics["validation_loss"]) for metrics in result.history]
+    assert result.best_epoch == 1 + answered.index(max(answered))
+    assert all(metrics["validation_answered"] <= metrics["validation_accuracy"] for metrics in result.history)
+    assert len({share for share, _ in answered}) > 1, "epochs differ in it"
+    assert "validation_answered" not in fit(trainer_of(spec_of(epochs=1))).metrics
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models import unknowns
-from models.unknowns import noises, other_words
+from models.unknowns import noises, other_words, rearranged_words
 
 N = 4000
 RATE = 16000
@@ -24,7 +24,10 @@ def clips() -> Tensor:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 def test_as_many_as_asked_for(count: int) -> None:
-    for sounds in (noises(count, N, RATE, generator()), other_words(clips(), TRUTH, count, generator())):
+    for sounds in (
+        noises(count, N, RATE, generator()),
+        *(make(clips(), TRUTH, count, generator()) for make in (other_words, rearranged_words)),
+    ):
         assert sounds.shape == (count, N)
         assert torch.isfinite(sounds).all()
         assert float(sounds.abs().max()) <= 1

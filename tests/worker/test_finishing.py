@@ -22,6 +22,7 @@ from models.manifest import read_evaluation, read_manifest
 from models.predicting import predict_items
 from models.prepared import PreparedItems
 from models.robustness import CONDITIONS
+from models.training_state import TrainingData
 from tests.conftest import RATE, tone
 from worker import finishing
 from worker.items import Item, write_items
@@ -37,6 +38,16 @@ SPEC: dict[str, Any] = {
 }  # fmt: skip
 WRONG = 150  # a test item whose label is not what it holds
 LABELS = ("low", "high")
+
+
+class Silence:
+    """Items that nobody listens to."""
+
+    def __len__(self) -> int:
+        return 200
+
+    def batch(self, indices: NDArray[np.int64], /) -> NDArray[Any]:
+        return np.zeros((len(indices), 1), np.int16)
 
 
 class Wishes:
@@ -116,6 +127,18 @@ def test_thresholds_are_stored_used_and_judged(done: tuple[TrainingOrder, dict[s
     assert (found["asked"], found["split"], found["n"]["known"]) == (0.05, "test", 60)
     assert 0 <= found["accepted_noise"] <= 0.15, "5 % were asked for, on other noises"
     np.testing.assert_allclose(Engine.load(order.staging).thresholds, [manifest.thresholds[label] for label in LABELS], atol=1e-7)
+
+
+@pytest.mark.parametrize(("validation", "expected"), [(100, 100), (99, 99 + 40), (0, 40)])
+def test_unknown_words_are_made_of_clips_that_were_not_learnt_from(validation: int, expected: int) -> None:
+    items = np.arange(200)
+    data = TrainingData(
+        items=Silence(), truth=items % 2, train=items[:40], validation=items[40 : 40 + validation], test=items[160:], labels=LABELS,
+        groups=np.full(200, -1),
+    )  # fmt: skip
+    chosen = finishing._hardly_known(data)
+    assert len(set(chosen.tolist())) == expected
+    assert set(data.validation.tolist()) <= set(chosen.tolist()), "training clips come in only where there are too few of these"
 
 
 def test_validation_items_become_golden_clips(done: tuple[TrainingOrder, dict[str, Any]]) -> None:

@@ -16,9 +16,9 @@ from models.prepared import PreparedItems
 from models.training import Progress
 from models.training_state import TrainingData
 from tests.conftest import RATE, tone
-from worker.foundations import Foundation, Founder, Hooks
+from worker.foundations import Foundation, Founder, Hooks, shortened
 from worker.orders import TrainingOrder
-from worker.searching import RECORD, Record, Search, shortened, split_for_search
+from worker.searching import RECORD, Record, Search, split_for_search
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
