@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arms import ARMS, Case
-from runs import run_missing
+from runs import publish, run_missing
 from sources import prepared_sources
 from tables import curve_report
 
@@ -52,9 +52,8 @@ def main() -> None:
     plan = Plan(arguments.archive, clips, arguments.seeds, tuple(arguments.arms.split(",")))
     prepared_sources(arguments.data, arguments.work, plan.archive, plan.arms)
     rows = run_missing(plan.cases(), arguments.work, arguments.work / "curve.jsonl", arguments.processes)
-    target = arguments.results / f"curve-{plan.archive}.md"
-    target.write_text(curve_report(plan.archive, [row for row in rows if row["archive"] == plan.archive]), encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    shown = [row for row in rows if row["archive"] == plan.archive]
+    publish(curve_report(plan.archive, shown), shown, arguments.results / f"curve-{plan.archive}.md")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from arms import ARMS, Arm, Case, prepared, sides
-from runs import kept_rows, run_missing
+from runs import kept_rows, publish, run_missing
 from sources import dataset_folder, prepared_sources
 from tables import Row, regret_report
 
@@ -42,9 +42,8 @@ def main() -> None:
         prepared_sources(arguments.data, arguments.work, archive, [_USELESS])
     cases = [Case(*key) for pair in measured for key in (pair, (pair[0], _USELESS, *pair[2:]))]
     rows = run_missing(cases, arguments.work, arguments.work / "regret.jsonl", arguments.processes, run=race_case)
-    target = arguments.results / "regret.md"
-    target.write_text(regret_report([row for row in rows if Case(*_key(row)) in cases], measured), encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    shown = [row for row in rows if Case(*_key(row)) in cases]
+    publish(regret_report(shown, measured), shown, arguments.results / "regret.md")
 
 
 def _measured(work: Path) -> dict[tuple[Any, ...], dict[str, float]]:

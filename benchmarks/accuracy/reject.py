@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from runs import keep_row, kept_rows
+from runs import keep_row, kept_rows, publish
 from tables import Row, reject_report
 
 from app.client import Client
@@ -49,9 +49,8 @@ def main() -> None:
         if not any((row["seed"], row["asked"]) == (seed, arguments.asked) for row in rows):
             rows.append(run_seed(arguments.data / f"{ARCHIVE}.zip", seed, arguments.asked))
             keep_row(kept, rows[-1])
-    target = arguments.results / "reject.md"
-    target.write_text(reject_report([row for row in rows if row["asked"] == arguments.asked]), encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    shown = [row for row in rows if row["asked"] == arguments.asked]
+    publish(reject_report(shown), shown, arguments.results / "reject.md")
 
 
 def run_seed(archive: Path, seed: int, asked: float) -> Row:

@@ -24,6 +24,13 @@ def keep_row(kept: Path, row: Row) -> None:
         sink.write(json.dumps(row) + "\n")
 
 
+def publish(report: str, rows: Sequence[Row], target: Path) -> None:
+    """Write a report and, beside it, the rows that it was made of; show it."""
+    target.write_text(report, encoding="utf-8")
+    target.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print(report)
+
+
 def run_missing(cases: Sequence[Case], work: Path, kept: Path, processes: int, run: Callable[[Case, Path], Row] = run_case) -> list[Row]:
     """Run the cases that `kept` has no row of, add theirs to it, and return all its rows."""
     rows = kept_rows(kept)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from arms import Case
-from runs import run_missing
+from runs import publish, run_missing
 from sources import prepared_sources
 from tables import speakers_report
 
@@ -33,9 +33,7 @@ def main() -> None:
     seeds, speakers = range(arguments.seeds), range(SPEAKERS)
     cases = [Case(ARCHIVE, arm, None, seed, speaker) for seed in seeds for arm in arms for speaker in speakers]
     rows = run_missing(cases, arguments.work, arguments.work / "speakers.jsonl", arguments.processes)
-    target = arguments.results / f"speakers-{ARCHIVE}.md"
-    target.write_text(speakers_report(ARCHIVE, rows), encoding="utf-8")
-    print(target.read_text(encoding="utf-8"))
+    publish(speakers_report(ARCHIVE, rows), rows, arguments.results / f"speakers-{ARCHIVE}.md")
 
 
 if __name__ == "__main__":
