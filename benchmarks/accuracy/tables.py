@@ -103,7 +103,7 @@ def regret_report(rows: Sequence[Row], measured: Mapping[tuple[Any, ...], Mappin
 def reject_report(rows: Sequence[Row]) -> str:
     """Return what rejecting cost and kept out, in markdown."""
     shares = ("accuracy", "answered_right", "answered_wrong", "lost", "accepted_noise", "accepted_words")
-    told = [{**row, "lost": row["accuracy"] - row["answered_right"]} for row in rows]
+    told = [{**row, "lost": row["accuracy"] - row["answered_right"]} for row in sorted(rows, key=lambda row: row["seed"])]
     lines = [[str(row["seed"]), *(f"{100 * row[name]:.1f}" for name in shares)] for row in told]
     lines.append(["mean", *(f"{100 * statistics.mean(row[name] for row in told):.1f}" for name in shares)])
     counts, asked = rows[0]["n"], rows[0]["asked"]
