@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from app.demo.handwriting import WORDS
 from app.demo.speech import Synthesizer, Voice, synthesizer
 from app.media import zip_entry
+from models.playable import to_wav
 
 # Accents and throats of espeak-ng 1.52; rates in words a minute and pitches 0 to 100 are spread so that no split has only one kind.
 TRAIN_VOICES = (
@@ -80,17 +80,10 @@ def write_spoken(target: Path) -> list[Clip]:
     rows.writerow(("file_name", "label", "speaker", "split"))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for clip in made:
-            archive.writestr(zip_entry(clip.file_name), wav(clip.samples, clip.sample_rate))
+            archive.writestr(zip_entry(clip.file_name), to_wav(clip.samples, clip.sample_rate))
             rows.writerow((clip.file_name, clip.label, clip.speaker, clip.split))
         archive.writestr(zip_entry("metadata.csv"), table.getvalue())
     return made
-
-
-def wav(samples: NDArray[np.int16], sample_rate: int) -> bytes:
-    """Return samples of shape (n_samples,) as a WAV file of 16-bit PCM."""
-    sink = io.BytesIO()
-    soundfile.write(sink, samples, sample_rate, format="WAV", subtype="PCM_16")
-    return sink.getvalue()
 
 
 def _in_a_room(speech: NDArray[np.int16], sample_rate: int, random: np.random.Generator) -> NDArray[np.int16]:

@@ -15,8 +15,9 @@ from app.commands.output import err, out, plain, show, table_of
 from app.commands.progress import bytes_bar, count_bar, watch
 from app.demo.handwriting import write_handwriting
 from app.demo.report import paired_gain
-from app.demo.spoken import Clip, wav, write_spoken
+from app.demo.spoken import Clip, write_spoken
 from models.errors import UnavailableError
+from models.playable import to_wav
 
 RULE_WIDTH = 100  # where nobody looks at a terminal, lines have no end
 _COLUMNS = ("speech model", "layers carried over", "words right", "95 % interval", "training seconds", "epochs")
@@ -136,7 +137,7 @@ class Story:
         path = self._folder / "sounds" / clip.file_name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(wav(clip.samples, clip.sample_rate))
+            path.write_bytes(to_wav(clip.samples, clip.sample_rate))
         return path
 
 
