@@ -48,7 +48,7 @@ class Story:
         pictures = self._folder / "handwritten-digits.zip"
         count = write_handwriting(pictures)
         err.print(plain(f"{count} pictures of digits by 43 writers (scikit-learn's), {pictures}"))
-        # By three seeds, 96.8 % of the test voices' words are right on this way, 87.7 from scratch; digits alone add less than `bundled` does.
+        # By three seeds, 96.8 % of the test voices' words are right on this way, 87.7 from scratch; digits alone add less than `bundled`.
         err.print(plain("the network begins as `bundled`, which has learnt from pictures drawn by formula, and learns digits now"))
         seen = self._train(self._upload(pictures), {"base_model": "bundled", "name": "digits-seen", "alias": "digits-seen"})
         self._title("Target task: the same digits, spoken")
