@@ -291,8 +291,7 @@ class Trainer:
 
     def _progress(self, phase: str, metrics: dict[str, float] | None) -> Progress:
         counters, plan = self.counters, self.plan
-        epoch = counters.epoch + (phase == "training")
-        return Progress(phase, epoch, plan.epochs, counters.step, plan.steps, metrics, self._clock.rate)
+        return Progress(phase, counters.epoch + (phase == "training"), plan.epochs, counters.step, plan.steps, metrics, self._clock.rate)
 
 
 def _lay_channels_last(network: Network) -> None:

@@ -21,7 +21,7 @@ def merit(metrics: Mapping[str, float]) -> float | None:
     """Return what weights are chosen by, more being better; None where nothing was validated.
 
     A job that is to reject is not served by accuracy: weights half-way through the schedule may get one clip more right and tell other
-    words far worse. Chosen by accuracy, 1 % asked for, ten Arabic words lost 10.5 points, and 4 with the last weights.
+    words far worse: chosen by accuracy, 1 % asked for, a job on ten Arabic words lost 10.5 points of its right answers, chosen by this 5.3.
     """
     return metrics.get("validation_answered", metrics.get("validation_accuracy"))
 

@@ -137,8 +137,8 @@ def _reject(trained: Trained, answers: Answers) -> tuple[dict[str, float], dict[
 def _hardly_known(data: TrainingData) -> NDArray[np.int64]:
     """Return the clips that words for fitting thresholds are made of: validation's, and training's too where those alone are few.
 
-    Words made of clips that the network has learnt from are too easy: on ten Arabic words, asked to pass 5 % of them, it passed 10 and
-    31 % of words that it had really never met; of words made of validation clips alone, 5 and 8 %.
+    Words made of clips that the network has learnt from are too easy: thresholds that let 5 % of them pass let 31 and 16 % of ten words
+    pass that were really never met (two draws); those for words made of validation clips, nothing of them backwards, 12 and 5 %.
     """
     enough = len(data.validation) >= _LEAST_HARDLY_KNOWN
     return data.validation if enough else np.concatenate([data.validation, data.train])
