@@ -10,7 +10,7 @@ from models.augment import augment_features, augment_pictures, augment_waveforms
 from models.config import AugmentationConfig, FeatureConfig, Modality, Normalization
 from models.frontend import LogMel
 from models.selection import spaced
-from models.unknowns import noises, other_words, rearranged_words
+from models.unknowns import noises, other_words
 
 _STATISTICS_ITEMS = 4096  # the error of a mean over so many items is 1.6 % of their spread, far below what matters
 _STATISTICS_BATCH = 128
@@ -96,13 +96,6 @@ class Inputs:
         words = augment_waveforms(words, config, self._sample_rate, generator)
         sounds = torch.cat([words, noises(noise, clips.shape[1], self._sample_rate, generator)])
         return augment_features(self._log_mel.forward(sounds.to(clips.device)), config, generator)
-
-    @torch.no_grad()
-    def rearranged(self, indices: NDArray[np.int64], truth: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Return log-mels of `count` words that are no label's, made of clips `indices`, shape (n,), of labels `truth`. Sounds only."""
-        assert self._log_mel is not None, "pictures have no words"
-        clips = to_floats(self._items.batch(indices))
-        return self._log_mel.forward(rearranged_words(clips.cpu(), truth.cpu(), count, generator).to(clips.device))
 
 
 def with_unknowns(inputs: torch.Tensor, targets: torch.Tensor, unknown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.evaluation import Probabilities
+from models.features import clip_samples
 from models.inputs import Items, to_floats
 from models.network import Network
 from models.predicting import predict_sounds
@@ -38,12 +39,19 @@ def hear_unknowns(
 
     Words are made of the clips `indices`, shape (n,), with labels `truth` by item number; both depend on `seed`.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, features = torch.Generator().manual_seed(seed), network.config.features
+    noise = noises(NOISES, clip_samples(features), features.sample_rate, generator)
+    words = words_of_clips(items, indices, truth, WORDS, generator)
+    return predict_sounds(network, noise), predict_sounds(network, words)
+
+
+def words_of_clips(
+    items: Items, indices: NDArray[np.int64], truth: NDArray[np.int64], count: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Return `count` words that are no label's, shape (count, n_samples), made of some clips of `indices`, labelled by item number."""
     chosen = spaced(indices, _MOST_CLIPS)
     clips = to_floats(torch.from_numpy(np.ascontiguousarray(items.batch(chosen))))
-    noise = noises(NOISES, clips.shape[1], network.config.features.sample_rate, generator)
-    words = rearranged_words(clips, torch.from_numpy(truth[chosen]), WORDS, generator)
-    return predict_sounds(network, noise), predict_sounds(network, words)
+    return rearranged_words(clips, torch.from_numpy(truth[chosen]), count, generator)
 
 
 def fit_thresholds(noise: Probabilities, words: Probabilities, false_accept: float) -> NDArray[np.float32]:
@@ -52,7 +60,7 @@ def fit_thresholds(noise: Probabilities, words: Probabilities, false_accept: flo
     `noise` and `words` are calibrated probabilities, shapes (n, classes) and (m, classes), of sounds that are none of the labels;
     `false_accept` is the share of noise that may be accepted.
     """
-    rates = ((noise, false_accept), (words, min(_MOST_ACCEPTED, WORDS_FACTOR * false_accept)))
+    rates = ((noise, false_accept), (words, _words_rate(false_accept)))
     levels = np.max([_levels_by_label(unknown, rate) for unknown, rate in rates], axis=0)
     # Whatever their shape, all levels together are moved to where the shares are kept.
     levels = levels + max(_quantile(_scores(unknown) - levels[unknown.argmax(axis=1)], rate) for unknown, rate in rates)
@@ -65,7 +73,7 @@ def answered_share(known: Probabilities, truth: NDArray[np.int64], words: Probab
 
     Shapes: `known` (n, classes) with labels `truth` (n,), `words` (m, classes).
     """
-    level = _quantile(_scores(words), min(_MOST_ACCEPTED, WORDS_FACTOR * false_accept))
+    level = _quantile(_scores(words), _words_rate(false_accept))
     return float(((known.argmax(axis=1) == truth) & (_scores(known) > level)).mean())
 
 
@@ -92,6 +100,10 @@ def measure_reject(
         "known_mended_points": 100 * float((silent & ~right).mean()),
         "n": {"noise": len(noise), "words": len(words), "known": len(known)},
     }
+
+
+def _words_rate(false_accept: float) -> float:
+    return min(_MOST_ACCEPTED, WORDS_FACTOR * false_accept)
 
 
 def _levels_by_label(unknown: Probabilities, rate: float) -> Floats:

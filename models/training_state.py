@@ -101,7 +101,7 @@ class Counters:
     step: int = 0  # batches that are done
     seconds: float = 0.0
     best_epoch: int = 0  # counted from 1
-    best_accuracy: float | None = None  # of the best epoch; None without validation items
+    best_accuracy: float | None = None  # of the best epoch, or what a job that rejects is chosen by; None without validation items
     best_loss: float | None = None
     stale: int = 0  # epochs in which patience counted and none was better than the best
     stopped: Stopped | None = None

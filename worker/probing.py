@@ -18,6 +18,7 @@ from models.schedules import SCHEDULES
 from models.search import SHARE, require_optuna
 from models.strategies import patient_from, thaw_points
 from models.training_state import Plan, TrainingData
+from models.validation import words_heard
 from worker.bench import Bench, Sample
 from worker.estimates import Pace, Shape, Sizes, Span, Stage, disk_of, memory_of, quote_of, saving_share, training_stage
 from worker.foundations import Foundation, Founder, Hooks, build_on, shortened
@@ -131,7 +132,7 @@ class _Course:
         points = thaw_points(self._record.shared_layers, spec.transfer)
         waiting = math.ceil(patient_from(spec.transfer, points, SCHEDULES[chosen.schedule].patient_from) * plan.epochs)
         least = plan.epochs if patience is None else min(plan.epochs, waiting + patience)
-        shape = Shape(plan.epochs, least, plan.batches, len(data.validation))
+        shape = Shape(plan.epochs, least, plan.batches, _validated(spec, data))
         stage = training_stage(self._pace, shape, saving_share(self._sizes, self._order.checkpoint_seconds))
         return stage if chosen.max_seconds is None else Stage(stage.name, stage.seconds.up_to(chosen.max_seconds), stage.steps)
 
@@ -159,7 +160,13 @@ class _Course:
             return []
         data = split_for_search(self._data, spec.seed)
         plan = Plan.of(shortened(spec, SHARE), len(data.train))
-        whole = self._pace.step * plan.steps + self._pace.item * (len(data.validation) * plan.epochs)
+        whole = self._pace.step * plan.steps + self._pace.item * (_validated(spec, data) * plan.epochs)
         seconds = Span(*(getattr(whole, end) * getattr(_LEFT_BY_PRUNING, end) for end in ("low", "expected", "high"))) * search.trials
         seconds = seconds + Span.about(self._pace.begin) * search.trials
         return [Stage(PHASE, seconds if search.seconds is None else seconds.up_to(search.seconds), plan.steps * search.trials)]
+
+
+def _validated(spec: JobSpec, data: TrainingData) -> int:
+    """Return how many items an epoch's validation takes: unknown words, too, in a job that is to reject."""
+    count = len(data.validation)
+    return count if spec.evaluation.unknown_false_accept is None else count + words_heard(count)
