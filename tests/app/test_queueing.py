@@ -55,6 +55,11 @@ def ask(queue: Queue[str], engine: Any, *names: str) -> list[asyncio.Future[str]
     return [queue.ask(engine, name.encode(), str, time.monotonic() + 10) for name in names]
 
 
+async def written_down(queue: Queue[str]) -> None:
+    """Wait until nothing is owed: a thread answers first, and measures after."""
+    await asyncio.to_thread(wait_until, lambda: abs(queue.owed) < 1e-9, what="nothing to be owed")
+
+
 async def begun(crew: Crew, count: int = 1) -> None:
     for _ in range(count):
         assert await asyncio.to_thread(crew.begun.acquire, timeout=10)
@@ -64,8 +69,7 @@ def test_one_that_comes_alone_is_begun_at_once(crew: Crew) -> None:
     async def script(queue: Queue[str]) -> None:
         crew.go.set()
         assert await asyncio.gather(*ask(queue, Model(), "a")) == ["a"]
-        # The thread writes it down after it has answered.
-        await asyncio.to_thread(wait_until, lambda: abs(queue.owed) < 1e-9, what="nothing to be owed")
+        await written_down(queue)
 
     run(crew, script)
     assert [names for _, names in crew.batches] == [[b"a"]]
@@ -109,6 +113,7 @@ def test_a_slow_model_is_measured_and_gets_small_batches(crew: Crew, monkeypatch
 
     async def script(queue: Queue[str]) -> None:
         await asyncio.gather(*ask(queue, model, "a"))
+        await written_down(queue)
         await asyncio.gather(*ask(queue, model, *"bcdefgh"))
 
     run(crew, script)
@@ -122,9 +127,11 @@ def test_one_batch_that_took_very_long_does_not_change_the_pace_much(crew: Crew,
     async def script(queue: Queue[str]) -> None:
         for _ in range(3):
             await asyncio.gather(*ask(queue, model, "a"))
+        await written_down(queue)
         before = queue._pace[model]  # type: ignore[index]
         crew.seconds = 0.3  # as if the process had been stopped meanwhile
         await asyncio.gather(*ask(queue, model, "b"))
+        await written_down(queue)
         assert before < queue._pace[model] < 1.5 * before  # type: ignore[index]
 
     run(crew, script)
@@ -207,7 +214,7 @@ def test_a_first_sound_that_finds_everything_cold_makes_no_queue_look_endless(cr
         crew.go.set()
         engine = Model()
         await ask(queue, engine, "cold")[0]
-        await asyncio.to_thread(wait_until, lambda: queue.owed == 0.0)
+        await written_down(queue)
         crew.go.clear()
         ask(queue, engine, *map(str, range(64)))
         return queue.wait_seconds
