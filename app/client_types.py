@@ -64,6 +64,7 @@ class AugmentationConfig(TypedDict):
     noise: NotRequired[bool]
     spec_augment: NotRequired[bool]
     speed: NotRequired[bool]
+    tempo: NotRequired[bool]
     time_shift: NotRequired[bool]
     warp: NotRequired[bool]
 

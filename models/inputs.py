@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.augment import augment_features, augment_pictures, augment_waveforms
 from models.config import AugmentationConfig, FeatureConfig, Modality, Normalization
+from models.features import hop_samples
 from models.frontend import LogMel
 from models.selection import spaced
 from models.unknowns import noises, other_words
@@ -63,7 +64,7 @@ class Inputs:
     def __init__(self, items: Items, modality: Modality, features: FeatureConfig, *, device: torch.device | str = "cpu") -> None:
         """`items` are clips for audio, pictures for image, in the lengths and sizes that `features` (resolved) asks for."""
         self._items = DeviceItems(items, torch.device(device))
-        self._sample_rate = features.sample_rate
+        self._sample_rate, self._hop_seconds = features.sample_rate, hop_samples(features) / features.sample_rate
         self._log_mel = LogMel(features).to(device) if modality == "audio" else None
 
     @torch.no_grad()
@@ -79,7 +80,7 @@ class Inputs:
         if self._log_mel is None:
             return augment_pictures(floats, config, generator)
         waveforms = augment_waveforms(floats, config, self._sample_rate, generator)
-        return augment_features(self._log_mel.forward(waveforms), config, generator)
+        return augment_features(self._log_mel.forward(waveforms), config, self._hop_seconds, generator)
 
     @torch.no_grad()
     def unknown(
@@ -95,7 +96,7 @@ class Inputs:
         words = other_words(clips.cpu(), truth.cpu(), count, generator)
         words = augment_waveforms(words, config, self._sample_rate, generator)
         sounds = torch.cat([words, noises(noise, clips.shape[1], self._sample_rate, generator)])
-        return augment_features(self._log_mel.forward(sounds.to(clips.device)), config, generator)
+        return augment_features(self._log_mel.forward(sounds.to(clips.device)), config, self._hop_seconds, generator)
 
 
 def with_unknowns(inputs: torch.Tensor, targets: torch.Tensor, unknown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

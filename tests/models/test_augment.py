@@ -25,12 +25,16 @@ from models.augment import (
     pad_crop,
     spec_augment,
     speed,
+    tempo,
     time_shift,
     warp,
 )
 from models.config import AugmentationConfig
 
-OFF = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False)
+OFF = AugmentationConfig(
+    time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
+)
+HOP = 0.02  # seconds
 WAVEFORM_OPTIONS = ("time_shift", "noise", "speed", "echo")
 Change = Callable[[Tensor, Generator], Tensor]
 WAVEFORM_CHANGES: dict[str, Change] = {
@@ -41,7 +45,8 @@ WAVEFORM_CHANGES: dict[str, Change] = {
     "add_noise": add_noise,
 }
 PICTURE_CHANGES: dict[str, Change] = {"flip": flip, "pad_crop": pad_crop, "erase": erase}
-CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, "spec_augment": spec_augment, "warp": warp}
+FEATURE_CHANGES: dict[str, Change] = {"spec_augment": spec_augment, "warp": warp, "tempo": lambda x, generator: tempo(x, HOP, generator)}
+CHANGES = {**WAVEFORM_CHANGES, **PICTURE_CHANGES, **FEATURE_CHANGES}
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -87,7 +92,7 @@ def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     waveforms, pictures, features = inputs_of("gain"), inputs_of("flip"), inputs_of("spec_augment")
     assert augment_waveforms(waveforms, OFF, 16000, generator) is waveforms
     assert augment_pictures(pictures, OFF, generator) is pictures
-    assert augment_features(features, OFF, generator) is features
+    assert augment_features(features, OFF, HOP, generator) is features
     assert torch.equal(generator.get_state(), state)
 
 
@@ -108,9 +113,8 @@ def test_an_unresolved_flip_mirrors_nothing() -> None:
     for option, change in (("crop", pad_crop), ("erase", erase)):
         assert torch.equal(augment_pictures(x, OFF.model_copy(update={option: True}), seeded()), change(x, seeded()))
     features = inputs_of("spec_augment")
-    assert torch.equal(
-        augment_features(features, OFF.model_copy(update={"spec_augment": True}), seeded()), spec_augment(features, seeded())
-    )
+    for option, change in FEATURE_CHANGES.items():
+        assert torch.equal(augment_features(features, OFF.model_copy(update={option: True}), HOP, seeded()), change(features, seeded()))
 
 
 def test_shifts_are_uniform_within_the_limit_and_bring_silence_in() -> None:
@@ -198,6 +202,39 @@ def test_a_warp_moves_every_band_by_one_factor() -> None:
     assert torch.allclose(warped[:, 10, 0] * factors, torch.full((300,), 10.0), atol=1e-3)
     assert torch.equal(warped[:, :, 0], warped[:, :, 4])
     assert float(warped.max()) <= 39
+
+
+def test_a_tempo_keeps_the_order_and_the_pitch_and_lasts_as_long_as_promised() -> None:
+    n_frames = 101  # two seconds
+    ramp = torch.arange(float(n_frames)).expand(400, 3, n_frames) * torch.tensor([1.0, 2.0, 3.0])[:, None]
+    said = tempo(ramp, HOP, seeded())
+    torch.testing.assert_close(said, said[:, :1] * torch.tensor([1.0, 2.0, 3.0])[:, None], msg="all bands move together")
+    heard = said[:, 0]
+    inside = heard > 0
+    steps = heard.diff(dim=1)[inside[:, 1:] & inside[:, :-1]]
+    fastest = 2 * math.pi * augment.BEND_SECONDS[1] * augment.BENDS_A_SECOND[1]
+    assert steps.min() > augment.TEMPO_RANGE[0] - fastest > 0, "time never runs backwards"
+    assert steps.max() < augment.TEMPO_RANGE[1] + fastest
+    middle = heard[:, 75] - heard[:, 25]  # what is heard in the second in the middle, frames: none has ended there
+    slack = 2 * augment.BEND_SECONDS[1] / HOP
+    assert middle.min() == pytest.approx(50 * augment.TEMPO_RANGE[0], abs=slack)
+    assert middle.max() == pytest.approx(50 * augment.TEMPO_RANGE[1], abs=slack)
+    assert middle.std() > 5
+
+
+def test_what_a_quick_item_leaves_at_its_ends_is_each_band_at_its_lowest() -> None:
+    x = torch.rand(64, 5, 101, generator=seeded()) + torch.arange(5.0)[:, None]
+    said = tempo(x, HOP, seeded())
+    low = x.amin(dim=2)
+    left = said[:, :, 0] == low
+    assert torch.equal(left.all(dim=1), left.any(dim=1))
+    assert 10 < left.all(dim=1).sum() < 54, "a third to a half are quicker"
+
+
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_a_tempo_of_hardly_any_frames(n_frames: int) -> None:
+    x = torch.rand(8, 4, n_frames, generator=seeded())
+    assert torch.isfinite(tempo(x, HOP, seeded())).all()
 
 
 def test_noise_lies_5_to_40_decibels_below_four_fifths_of_the_sounds() -> None:

@@ -47,7 +47,9 @@ def test_pictures_become_channels_first_between_nought_and_one() -> None:
 
 
 def test_augmentation_that_is_off_changes_nothing() -> None:
-    off = AugmentationConfig(time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False)
+    off = AugmentationConfig(
+        time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
+    )
     for items, modality in ((noise(3), "audio"), (pictures(3), "image")):
         inputs = Inputs(ArrayItems(items), modality, FEATURES)
         torch.testing.assert_close(inputs.augmented(np.arange(3), off, torch.Generator()), inputs.clean(np.arange(3)))

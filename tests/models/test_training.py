@@ -124,7 +124,7 @@ def accuracy(trainer: Trainer, indices: np.ndarray[Any, Any]) -> float:
 
 @pytest.mark.parametrize("make", [tones, patches])
 def test_learns_what_can_be_learnt(make: Any) -> None:
-    trainer = trainer_of(spec_of(epochs=8), data_of(*make()))
+    trainer = trainer_of(spec_of(epochs=12), data_of(*make()))
     result = fit(trainer)
     assert accuracy(trainer, trainer.data.test) == 1.0
     assert result.stopped == "finished"
@@ -369,6 +369,7 @@ def test_a_job_that_rejects_keeps_the_weights_that_answer_most_while_few_unknown
         spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, time_shift=False)),
         spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, noise=False)),
         spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, speed=False)),
+        spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=False, tempo=False)),
         spec_of(augmentation=AugmentationConfig(flip=False, warp=False, echo=True)),
         spec_of(augmentation=AugmentationConfig(flip=False, echo=False, warp=True)),
         spec_of().model_copy(update={"evaluation": EvaluationConfig(unknown_false_accept=0.01)}),
@@ -411,7 +412,7 @@ def test_picture_augmentation_changes_the_weights(field: str) -> None:
 def test_gd_makes_one_update_an_epoch_with_the_gradient_of_the_whole_set() -> None:
     data = data_of(*tones())
     quiet = AugmentationConfig(
-        time_shift=False, spec_augment=False, noise=False, speed=False, echo=False, warp=False, flip=False, crop=False
+        time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
     )
     spec = spec_of(
         quiet, optimizer="gd", epochs=1, learning_rate=0.1, schedule="constant", gradient_clip=None, weight_decay=0.0, batch_size=7
