@@ -250,12 +250,14 @@ def test_until_leaves_out_the_last_stage() -> None:
 
 
 class Sized:
-    """What the recipes read of a dataset of `n` clips of one second."""
+    """What the recipes read of a dataset of `n` clips of one second, by so many voices in turn; none: nobody knows whose."""
 
     modality, labels, grey = "audio", ("x", "y"), False
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, voices: int | None = None) -> None:
         self._n = n
+        self.item_labels = np.arange(n) % len(self.labels)
+        self.item_groups = np.full(n, -1) if voices is None else np.arange(n) // len(self.labels) % voices
 
     def indices(self, split: Split) -> np.ndarray[Any, Any]:
         return np.arange(self._n if split == "train" else 0)
@@ -274,6 +276,16 @@ def test_steps_stay_in_proportion(n: int) -> None:
     plan = plan_for(n)
     assert 300 <= plan.steps <= 2800
     assert 3 <= plan.epochs <= 200
+
+
+def test_takes_of_one_voice_are_soon_no_news() -> None:
+    def steps(n: int, voices: int | None) -> int:
+        return Plan.of(resolve(SPEC, Sized(n, voices), source=None), n).steps
+
+    assert steps(2000, 200) == steps(2000, None), "five takes of a word by each voice"
+    assert steps(2000, 100) == steps(2000, None), "ten"
+    assert steps(2000, 3) < 0.4 * steps(2000, None)
+    assert steps(2000, 3) == pytest.approx(steps(60, None), rel=0.1), "as for three voices, two words and ten takes"
 
 
 @given(n=st.integers(2, 100_000))
