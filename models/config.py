@@ -140,8 +140,8 @@ class AugmentationConfig(Frozen):
     noise: bool = Field(True, description="sounds: white to brown noise at 5 to 40 dB below the signal")
     speed: bool = Field(True, description="sounds: 0.9 to 1.1 times as fast")
     tempo: bool = Field(True, description="sounds: said in 0.7 to 1.4 times the time, unevenly, at the same pitch")
-    # Off unless asked for: from 5 to 10 clips a word, a warp gained 1.2 to 2.3 points on recorded voices and cost 4 on synthetic ones; where
-    # tempo is on, too, it cost 4 on recorded digits of unheard speakers.
+    # Off unless asked for: from 5 to 10 clips a word, a warp gained 1.2 to 2.3 points on recorded voices and cost 4 on synthetic ones;
+    # where tempo is on, too, it cost 4 on recorded digits of unheard speakers.
     echo: bool = Field(False, description="sounds: two in five ring as in a room, 0.1 to 0.5 s")
     warp: bool = Field(False, description="sounds: frequencies 0.85 to 1.18 times as high, as other throats have them (Jaitly 2013)")
     mixup: float = Field(0.0, ge=0, le=1, description="alpha of the Beta distribution, 0: off (arXiv 1710.09412)")
