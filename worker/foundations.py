@@ -127,7 +127,12 @@ class Founder:
         spec = next(iter(arms.values())).spec
         data = TrainingData.from_dataset(self._dataset, PreparedItems(self._dataset, spec.features, self._order.folder))
         track = Track(self._dataset, data, self._device, self._hooks, spec.seed)
-        verdict = selection.race(list(arms), lambda name, share: track.run(arms[name], share))
+        verdict = track.race(arms)
+        if not verdict.results:
+            self._hooks.report(
+                "message", message=f"auto builds on {verdict.winner}: there are too few clips to keep any apart and judge by"
+            )
+            return verdict.winner
         last = [result for result in verdict.results if result.share == verdict.results[-1].share]
         words = ", ".join(f"{result.name} {result.accuracy:.1%}" for result in last)
         told = {"winner": verdict.winner, "judged": len(last[0].right), "arms": [_as_json(result) for result in verdict.results]}
@@ -146,6 +151,12 @@ class Track:
         trained, self._judged = selection.split_for_race(data.train, data.validation, data.truth, data.groups, seed)
         nothing = np.empty(0, np.int64)
         self._data = dataclasses.replace(data, train=trained, validation=nothing, test=nothing)
+
+    def race(self, arms: dict[str, Foundation]) -> selection.Verdict:
+        """Return which arm is to be built on; the first, without results, where there is nothing to judge by: one or two clips a label."""
+        if not len(self._judged):
+            return selection.Verdict(next(iter(arms)), ())
+        return selection.race(list(arms), lambda name, share: self.run(arms[name], share))
 
     def run(self, arm: Foundation, share: float) -> NDArray[np.bool_]:
         """Train the arm for a share of its steps; return which of the judged clips it then gets right."""

@@ -19,7 +19,6 @@ from runs import kept_rows, publish, run_missing
 from sources import dataset_folder, prepared_sources
 from tables import Row, regret_report
 
-from models import selection
 from models.dataset import PackedDataset
 from worker.foundations import SCRATCH, Foundation, Hooks, Track
 
@@ -78,7 +77,7 @@ def race_case(case: Case, work: Path) -> Row:
         arms[name], data = prepared(arm, case, dataset, train, work)
     hooks = Hooks(lambda *_, **__: None, lambda _: None, lambda _: None, lambda: False)
     track = Track(dataset, data, torch.device("cpu"), hooks, case.seed)
-    verdict = selection.race(names, lambda name, share: track.run(arms[name], share))
+    verdict = track.race(arms)
     return {**asdict(case), "chosen": verdict.winner, "race": {result.name: result.accuracy for result in verdict.results}}
 
 

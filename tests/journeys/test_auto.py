@@ -1,12 +1,14 @@
 """A request that names a dataset and nothing else: a first answer, a race, a model; and what naming `bundled` means."""
 
+from pathlib import Path
+
 import httpx2
 import pytest
 
 from app.client import Client, Json
 from models.bundled import bundled_backbone
-from tests.conftest import tone, wav_bytes
-from tests.service import Service, run_job, small
+from tests.conftest import sound_archive, tone, wav_bytes
+from tests.service import Service, run_job, small, upload
 
 # The alias `default` goes to the first fine-tune that succeeds; other journeys look for it on the transferred model.
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.usefixtures("transferred")]
@@ -95,3 +97,12 @@ def test_backbones_list_the_bundled_one_first(client: Client) -> None:
     first = client.get("/backbones")["data"][0]
     assert (first["id"], first["kind"]) == ("bundled", "bundled")
     assert [layer["name"] for layer in first["layers"]] == list(bundled_backbone().layers)
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_so_few_clips_that_none_can_be_kept_apart_are_enough(client: Client, folder: Path, clips: int) -> None:
+    dataset = upload(client, sound_archive(speakers=1, takes=clips, seed=clips), folder, f"{clips}-a-word")
+    job = run_job(client, small(dataset, transfer={"mode": "auto"}, hyperparameters={"epochs": 1}))
+    told = [event["message"] for event in client.events(str(job["id"])) if event["message"].startswith("auto builds on")]
+    assert told == ["auto builds on bundled: there are too few clips to keep any apart and judge by"]
+    assert (job["base_model"], job["transfer"]["mode"]) == ("bundled", "full")
