@@ -167,12 +167,11 @@ def tempo(x: Tensor, hop_seconds: float, generator: Generator) -> Tensor:
     a quicker item has ended, each band is as low as it ever was. Frames are `hop_seconds` apart.
     """
     batch, n_mels, n_frames = x.shape
-    low, high = (math.log(end) for end in TEMPO_RANGE)
-    drawn = ((low, high), BEND_SECONDS, BENDS_A_SECOND, (0.0, math.tau))
-    factors, depths, bends, phases = (_uniform(batch, limits, generator)[:, None] for limits in drawn)
+    factors = _log_uniform(batch, TEMPO_RANGE, generator)[:, None]
+    depths, bends, phases = (_uniform(batch, limits, generator)[:, None] for limits in (BEND_SECONDS, BENDS_A_SECOND, (0.0, math.tau)))
     centre = (n_frames - 1) / 2
     seconds = (torch.arange(n_frames)[None] - centre) * hop_seconds
-    heard = seconds * torch.exp(factors) + depths * torch.sin(math.tau * bends * seconds + phases)
+    heard = seconds * factors + depths * torch.sin(math.tau * bends * seconds + phases)
     place = (heard / hop_seconds + centre).to(x.device)
     inside = place.clamp(0, n_frames - 1)
     below = inside.floor().long()
@@ -189,8 +188,7 @@ def warp(x: Tensor, generator: Generator) -> Tensor:
     shrunk the highest band is drawn out.
     """
     batch, n_mels, _ = x.shape
-    low, high = (math.log(end) for end in WARP_RANGE)
-    factors = torch.exp(_uniform(batch, (low, high), generator))
+    factors = _log_uniform(batch, WARP_RANGE, generator)
     place = (torch.arange(n_mels)[None] / factors[:, None]).clamp(max=n_mels - 1).to(x.device)
     below = place.floor().long().clamp(max=n_mels - 2)
     share = (place - below)[:, :, None]
@@ -276,6 +274,11 @@ def _symmetric_beta(count: int, alpha: float, generator: Generator) -> Tensor:
 def _uniform(count: int, limits: tuple[float, float], generator: Generator) -> Tensor:
     low, high = limits
     return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def _log_uniform(count: int, limits: tuple[float, float], generator: Generator) -> Tensor:
+    low, high = limits
+    return torch.exp(_uniform(count, (math.log(low), math.log(high)), generator))
 
 
 def _windows(padded: Tensor, starts: Tensor, length: int) -> Tensor:

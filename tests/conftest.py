@@ -15,10 +15,14 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
+from models.config import AugmentationConfig
 from worker.settings import Settings, get_settings
 
 _SERVICE_URLS = ("DATABASE_URL", "REDIS_URL", "BLOB_URL")
 RATE = 16000
+NO_AUGMENTATION = AugmentationConfig(
+    time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
+)
 # The same examples on every run; no deadline, as cores are shared. A test's own @settings add to this.
 hypothesis_settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("repeatable")

@@ -29,11 +29,8 @@ from models.augment import (
     time_shift,
     warp,
 )
-from models.config import AugmentationConfig
+from tests.conftest import NO_AUGMENTATION
 
-OFF = AugmentationConfig(
-    time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
-)
 HOP = 0.02  # seconds
 WAVEFORM_OPTIONS = ("time_shift", "noise", "speed", "echo")
 Change = Callable[[Tensor, Generator], Tensor]
@@ -90,31 +87,37 @@ def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     generator = seeded()
     state = generator.get_state()
     waveforms, pictures, features = inputs_of("gain"), inputs_of("flip"), inputs_of("spec_augment")
-    assert augment_waveforms(waveforms, OFF, 16000, generator) is waveforms
-    assert augment_pictures(pictures, OFF, generator) is pictures
-    assert augment_features(features, OFF, HOP, generator) is features
+    assert augment_waveforms(waveforms, NO_AUGMENTATION, 16000, generator) is waveforms
+    assert augment_pictures(pictures, NO_AUGMENTATION, generator) is pictures
+    assert augment_features(features, NO_AUGMENTATION, HOP, generator) is features
     assert torch.equal(generator.get_state(), state)
 
 
 @pytest.mark.parametrize("option", WAVEFORM_OPTIONS)
 def test_each_option_of_sounds_does_something_of_its_own(option: str) -> None:
     x = inputs_of("gain")
-    on = augment_waveforms(x, OFF.model_copy(update={option: True}), 16000, seeded())
+    on = augment_waveforms(x, NO_AUGMENTATION.model_copy(update={option: True}), 16000, seeded())
     assert not torch.equal(on, x)
-    others = [augment_waveforms(x, OFF.model_copy(update={other: True}), 16000, seeded()) for other in WAVEFORM_OPTIONS if other != option]
+    others = [
+        augment_waveforms(x, NO_AUGMENTATION.model_copy(update={other: True}), 16000, seeded())
+        for other in WAVEFORM_OPTIONS
+        if other != option
+    ]
     assert not any(torch.equal(on, other) for other in others)
 
 
 def test_an_unresolved_flip_mirrors_nothing() -> None:
     x = inputs_of("flip")
-    config = OFF.model_copy(update={"flip": "auto"})
+    config = NO_AUGMENTATION.model_copy(update={"flip": "auto"})
     assert augment_pictures(x, config, seeded()) is x
-    assert torch.equal(augment_pictures(x, OFF.model_copy(update={"flip": True}), seeded()), flip(x, seeded()))
+    assert torch.equal(augment_pictures(x, NO_AUGMENTATION.model_copy(update={"flip": True}), seeded()), flip(x, seeded()))
     for option, change in (("crop", pad_crop), ("erase", erase)):
-        assert torch.equal(augment_pictures(x, OFF.model_copy(update={option: True}), seeded()), change(x, seeded()))
+        assert torch.equal(augment_pictures(x, NO_AUGMENTATION.model_copy(update={option: True}), seeded()), change(x, seeded()))
     features = inputs_of("spec_augment")
     for option, change in FEATURE_CHANGES.items():
-        assert torch.equal(augment_features(features, OFF.model_copy(update={option: True}), HOP, seeded()), change(features, seeded()))
+        assert torch.equal(
+            augment_features(features, NO_AUGMENTATION.model_copy(update={option: True}), HOP, seeded()), change(features, seeded())
+        )
 
 
 def test_shifts_are_uniform_within_the_limit_and_bring_silence_in() -> None:
@@ -131,7 +134,7 @@ def test_shifts_are_uniform_within_the_limit_and_bring_silence_in() -> None:
 def test_the_shift_is_a_tenth_of_a_second() -> None:
     click = torch.zeros(3000, 4001)
     click[:, 2000] = 1
-    moved = augment_waveforms(click, OFF.model_copy(update={"time_shift": True}), 8000, seeded())
+    moved = augment_waveforms(click, NO_AUGMENTATION.model_copy(update={"time_shift": True}), 8000, seeded())
     distance = (moved.argmax(dim=1) - 2000).abs().max()
     assert 790 < distance <= 800
 

@@ -8,6 +8,7 @@ import torch
 from models.config import AugmentationConfig, FeatureConfig
 from models.features import log_mel
 from models.inputs import DeviceItems, Inputs, compute_normalization, to_floats, with_unknowns
+from tests.conftest import NO_AUGMENTATION
 
 FEATURES = FeatureConfig(sample_rate=8000, n_mels=16, hop_ms=20.0, clip_seconds=0.25, image_size=16)
 
@@ -47,12 +48,9 @@ def test_pictures_become_channels_first_between_nought_and_one() -> None:
 
 
 def test_augmentation_that_is_off_changes_nothing() -> None:
-    off = AugmentationConfig(
-        time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
-    )
     for items, modality in ((noise(3), "audio"), (pictures(3), "image")):
         inputs = Inputs(ArrayItems(items), modality, FEATURES)
-        torch.testing.assert_close(inputs.augmented(np.arange(3), off, torch.Generator()), inputs.clean(np.arange(3)))
+        torch.testing.assert_close(inputs.augmented(np.arange(3), NO_AUGMENTATION, torch.Generator()), inputs.clean(np.arange(3)))
 
 
 def test_augmentation_draws_from_its_generator_alone() -> None:

@@ -16,6 +16,7 @@ from models.losses import label_weights, one_hot, weighted_cross_entropy
 from models.network import Network, build_network
 from models.training import FitResult, Progress, Trainer
 from models.training_state import TrainingData, epoch_batches
+from tests.conftest import NO_AUGMENTATION
 
 torch.set_num_threads(1)  # more threads than the tiny tensors are worth cost more than they bring
 
@@ -411,11 +412,15 @@ def test_picture_augmentation_changes_the_weights(field: str) -> None:
 
 def test_gd_makes_one_update_an_epoch_with_the_gradient_of_the_whole_set() -> None:
     data = data_of(*tones())
-    quiet = AugmentationConfig(
-        time_shift=False, spec_augment=False, noise=False, speed=False, tempo=False, echo=False, warp=False, flip=False, crop=False
-    )
     spec = spec_of(
-        quiet, optimizer="gd", epochs=1, learning_rate=0.1, schedule="constant", gradient_clip=None, weight_decay=0.0, batch_size=7
+        NO_AUGMENTATION,
+        optimizer="gd",
+        epochs=1,
+        learning_rate=0.1,
+        schedule="constant",
+        gradient_clip=None,
+        weight_decay=0.0,
+        batch_size=7,
     )
     trainer = Trainer(network_of(data, "seed_cnn"), spec, data)  # no batch statistics: batches don't see one another
 
